@@ -1,0 +1,108 @@
+"""Checks of the arguments that reach an engine: each failure is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bargain_env.spec import GameSpec
+
+Deal = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
+    """Returns `value` as an int in `low` .. `high`.
+
+    Raises:
+        ValueError: If it is no integer or out of range.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name} must be an integer, got {value!r}.")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie between {low} and {high}, got {value}.")
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    """Returns `seed` as an int in 0 .. 2**64 - 1.
+
+    Raises:
+        ValueError: If it is no integer or out of range.
+    """
+    return check_integer("seed", seed, 0, 2**64 - 1)
+
+
+def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+    """Returns `value` as a contiguous array of exactly this shape and dtype.
+
+    Raises:
+        ValueError: If it differs.
+    """
+    array = np.asarray(value)
+    if array.shape != shape or array.dtype != np.dtype(dtype):
+        raise ValueError(
+            f"{name} must have shape {shape} and dtype {np.dtype(dtype)}, got shape {array.shape} and {array.dtype}."
+        )
+    return np.ascontiguousarray(array)
+
+
+def check_deal(spec: GameSpec, num_envs: int, values: Any, outside: Any, selected: NDArray[np.bool_]) -> Deal | None:
+    """Returns an explicit deal as int64 arrays `[B, 2, I]` and `[B, 2]`, or None if neither part is given.
+
+    Raises:
+        ValueError: If one part is missing, a shape is wrong, or a selected row holds values outside the spec's range
+            or an outside offer that is not between 0 and the own total.
+    """
+    if values is None and outside is None:
+        return None
+    if values is None or outside is None:
+        raise ValueError("an explicit deal needs both values and outside.")
+    parts = []
+    for name, part, shape in (
+        ("values", values, (num_envs, 2, spec.num_items)),
+        ("outside", outside, (num_envs, 2)),
+    ):
+        array = np.asarray(part)
+        if array.shape != shape or array.dtype.kind not in "iu":
+            raise ValueError(f"{name} must be integers of shape {shape}, got shape {array.shape} of {array.dtype}.")
+        parts.append(array.astype(np.int64))
+    dealt_values, dealt_outside = parts
+    chosen = dealt_values[selected]
+    if np.any((chosen < spec.min_value) | (chosen > spec.max_value)):
+        raise ValueError(f"values must lie between {spec.min_value} and {spec.max_value}.")
+    totals = chosen @ np.asarray(spec.item_quantities)
+    if np.any((dealt_outside[selected] < 0) | (dealt_outside[selected] > totals)):
+        raise ValueError("outside offers must lie between 0 and the seat's own total.")
+    return dealt_values, dealt_outside
+
+
+def check_state(spec: GameSpec, current: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+    """Checks that `state` could have come from `get_state` of an engine with arrays like `current`.
+
+    Raises:
+        ValueError: If an array is missing, unknown, of the wrong shape or dtype, or the games are impossible.
+    """
+    if set(state) != set(current):
+        raise ValueError(f"a state holds exactly the arrays {', '.join(current)}; got {', '.join(sorted(state))}.")
+    for name, array in current.items():
+        check_array(f"state {name}", state[name], array.shape, array.dtype.type)
+    everywhere = np.ones(len(state["turn"]), dtype=bool)
+    check_deal(spec, len(everywhere), state["values"], state["outside"], everywhere)
+    turn, offer, finished, actions = state["turn"], state["offer"], state["finished"], state["actions"]
+    past = np.arange(spec.max_turns) < turn[:, None]
+    possible = (
+        (turn >= 0)
+        & (turn <= spec.max_turns - 1 + finished)
+        & (turn >= finished)
+        & (offer >= -1)
+        & (offer < spec.num_offers)
+        & ((offer >= 0) == (turn - finished > 0))
+        & np.all(np.where(past, (actions >= 0) & (actions < spec.num_actions), actions == -1), axis=1)
+        & (np.asarray(state["episode"]) >= 0)
+        & (np.asarray(state["game"]) >= 0)
+    )
+    if not possible.all():
+        raise ValueError(f"the state of row {int(np.argmin(possible))} cannot occur in this game.")

@@ -1,0 +1,138 @@
+"""The engine contract: many games stepped together into preallocated buffers.
+
+Legend: `B` games, `P` = 2 seats, `I` item types, `A` actions, `O` features, `D` = `max_turns` decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from bargain_env.spec import GameSpec
+
+STATE_KEYS = ("values", "outside", "actions", "offer", "turn", "finished", "game", "episode")
+"""Names of the arrays that `get_state` returns and `set_state` takes."""
+
+
+class Engine(Protocol):
+    """`B` games in lock-step. Arrays are numpy on the CPU and torch on CUDA.
+
+    The arrays belong to the engine and are overwritten by the next `step`, `reset` or `set_state`.
+
+    Attributes:
+        spec: The game.
+        num_envs: Games `B`.
+        seed: The key of every deal.
+        device: "cpu" or "cuda:k".
+        autoreset: True if a finished game is dealt anew within the same step.
+        both_seats: True if `waiting_observation` is written.
+        observation: `[B, O]` float32, the mover's view.
+        waiting_observation: `[B, O]` float32, the other seat's view with a zero mask slice; None unless `both_seats`.
+        action_mask: `[B, A]` bool, True = legal; all False where the game is finished.
+        mover: `[B]` int8, the seat to move.
+        reward: `[B, 2]` float32, both seats' payoff / own total in the step that ends the game, else 0.
+        terminated: `[B]` bool, the game ended in this step (or earlier, without `autoreset`).
+        illegal: `[B]` bool, the action just taken was illegal and was executed as walk.
+        outcome: `[B]` int8, 1 deal, 2 walk; this and the following are valid where `terminated`.
+        offer: `[B]` int16, the offer that was accepted; -1 after a walk.
+        decisions: `[B]` int8, moves made in the game.
+        actions: `[B, D]` int16, the moves as executed, then -1.
+        values: `[B, 2, I]` int32, in points.
+        outside: `[B, 2]` int32, in points.
+        game: `[B]` int64, the game index of the row.
+        episode: `[B]` int64, how many times that game had been dealt before.
+    """
+
+    spec: GameSpec
+    num_envs: int
+    seed: int
+    device: str
+    autoreset: bool
+    both_seats: bool
+    observation: Any
+    waiting_observation: Any
+    action_mask: Any
+    mover: Any
+    reward: Any
+    terminated: Any
+    illegal: Any
+    outcome: Any
+    offer: Any
+    decisions: Any
+    actions: Any
+    values: Any
+    outside: Any
+    game: Any
+    episode: Any
+
+    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> None:
+        """Deals games and writes their first observations.
+
+        Args:
+            seed: If given, the new key of the deals, 0 to 2**64 - 1; episodes start again from 0.
+            options: May hold `values` int `[B, 2, I]` with `outside` int `[B, 2]` (explicit deals)
+                and `reset_mask` bool `[B]` (the rows to deal; the others are left alone).
+        """
+        ...
+
+    def step(self, actions: Any) -> None:
+        """Plays `actions` `[B]` (int32 or int64) and writes every buffer; no allocation, no Python per game."""
+        ...
+
+    def random_actions(self, stream: int = 0) -> Any:
+        """Returns `[B]` int64 uniform legal actions, a pure function of (seed, stream, game, episode, turn)."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns copies of the arrays named in `STATE_KEYS`: the whole state of every game."""
+        ...
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `get_state` returned and writes the observations that belong to it."""
+        ...
+
+    def close(self) -> None:
+        """Releases threads and buffers; any later call raises."""
+        ...
+
+
+def make_engine(
+    spec: GameSpec | None = None,
+    num_envs: int = 1,
+    device: str = "cpu",
+    seed: int = 0,
+    *,
+    first_game: int = 0,
+    threads: int = 1,
+    autoreset: bool = True,
+    both_seats: bool = False,
+) -> Engine:
+    """Builds the engine of `device`; row i plays game `first_game` + i.
+
+    Args:
+        spec: The game; the standard one if None.
+        num_envs: Games `B`, at least 1.
+        device: "cpu".
+        seed: Key of the deals, 0 to 2**64 - 1.
+        first_game: Index of the first row's game.
+        threads: CPU threads; results do not depend on it.
+        autoreset: Deal a finished game anew within the same step.
+        both_seats: Also write the waiting seat's observation.
+
+    Raises:
+        ValueError: If an argument is out of range or the device is unknown.
+    """
+    kind = str(device).partition(":")[0]
+    if kind != "cpu":
+        raise ValueError(f'device must be "cpu", got {device!r}.')
+    from bargain_env.cpu_engine import CpuEngine
+
+    return CpuEngine(
+        spec or GameSpec(),
+        num_envs,
+        seed,
+        first_game=first_game,
+        threads=threads,
+        autoreset=autoreset,
+        both_seats=both_seats,
+    )

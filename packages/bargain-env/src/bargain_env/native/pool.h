@@ -1,0 +1,80 @@
+// A fixed set of threads that share the rows of a batch in equal contiguous parts.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace bargain {
+
+class Pool {
+  public:
+    explicit Pool(int threads) : threads_(threads) {
+        if (threads < 1) throw std::invalid_argument("threads must be at least 1");
+        for (int part = 1; part < threads; ++part) workers_.emplace_back([this, part] { work(part); });
+    }
+
+    ~Pool() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stop_ = true;
+        }
+        wake_.notify_all();
+        for (auto& worker : workers_) worker.join();
+    }
+
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
+
+    // Calls body(first, last) for every part of 0 .. size - 1; returns when all are done. The caller does part 0.
+    template <typename F>
+    void run(long long size, F&& body) {
+        if (threads_ == 1) {
+            body(0, size);
+            return;
+        }
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            size_ = size;
+            body_ = [&body](long long first, long long last) { body(first, last); };
+            pending_ = threads_ - 1;
+            ++generation_;
+        }
+        wake_.notify_all();
+        body(0, part_start(1));
+        std::unique_lock<std::mutex> lock(mutex_);
+        done_.wait(lock, [this] { return pending_ == 0; });
+    }
+
+  private:
+    long long part_start(int part) const { return size_ * part / threads_; }
+
+    void work(int part) {
+        unsigned long long seen = 0;
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
+            if (stop_) return;
+            seen = generation_;
+            lock.unlock();
+            body_(part_start(part), part_start(part + 1));
+            lock.lock();
+            if (--pending_ == 0) done_.notify_one();
+        }
+    }
+
+    int threads_;
+    std::vector<std::thread> workers_;
+    std::mutex mutex_;
+    std::condition_variable wake_, done_;
+    std::function<void(long long, long long)> body_;
+    long long size_ = 0;
+    unsigned long long generation_ = 0;
+    int pending_ = 0;
+    bool stop_ = false;
+};
+
+}  // namespace bargain
