@@ -92,15 +92,20 @@ def check_state(spec: GameSpec, current: Mapping[str, NDArray[Any]], state: Mapp
     everywhere = np.ones(len(state["turn"]), dtype=bool)
     check_deal(spec, len(everywhere), state["values"], state["outside"], everywhere)
     turn, offer, finished, actions = state["turn"], state["offer"], state["finished"], state["actions"]
-    past = np.arange(spec.max_turns) < turn[:, None]
+    offers = turn.astype(np.int64) - finished
+    rows, column = np.arange(len(turn)), np.arange(spec.max_turns)
+    expected = np.select(
+        [column < offers[:, None], column < turn[:, None]],
+        [(actions >= 0) & (actions < spec.num_offers), (actions >= spec.num_offers) & (actions < spec.num_actions)],
+        actions == -1,
+    )
+    accepted_nothing = finished & (offers == 0) & (actions[:, 0] == spec.accept_action)
     possible = (
-        (turn >= 0)
-        & (turn <= spec.max_turns - 1 + finished)
-        & (turn >= finished)
-        & (offer >= -1)
-        & (offer < spec.num_offers)
-        & ((offer >= 0) == (turn - finished > 0))
-        & np.all(np.where(past, (actions >= 0) & (actions < spec.num_actions), actions == -1), axis=1)
+        (offers >= 0)
+        & (offers < spec.max_turns)
+        & (offer == np.where(offers > 0, actions[rows, np.clip(offers - 1, 0, spec.max_turns - 1)], -1))
+        & expected.all(axis=1)
+        & ~accepted_nothing
         & (np.asarray(state["episode"]) >= 0)
         & (np.asarray(state["game"]) >= 0)
     )

@@ -124,8 +124,15 @@ class CpuEngine:
         self._open_core().step(np.ascontiguousarray(actions), self.autoreset)
 
     def random_actions(self, stream: int = 0, out: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Returns uniform legal actions `[B]` int64; see `Engine.random_actions`. A finished game gets walk."""
+        """Returns uniform legal actions `[B]` int64; see `Engine.random_actions`. A finished game gets walk.
+
+        Raises:
+            ValueError: If `stream` is out of range, or `out` is no writable contiguous int64 array `[B]`.
+        """
         result = np.empty(self.num_envs, dtype=np.int64) if out is None else out
+        check_array("out", result, (self.num_envs,), np.int64)
+        if not (isinstance(result, np.ndarray) and result.flags.carray):
+            raise ValueError("out must be a writable contiguous numpy array.")
         self._open_core().random_actions(check_seed(stream), result)
         return result
 

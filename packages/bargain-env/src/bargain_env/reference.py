@@ -15,7 +15,8 @@ from bargain_env.spec import OUTSIDE_UNITS, GameSpec
 DEAL, WALK = 1, 2
 """Values of `outcome`; 0 means the game goes on."""
 
-_DEAL_BLOCKS = 128
+_DEAL_BLOCKS = _PLAY_BLOCK = 128
+_STREAM_STRIDE = 0x9E3779B97F4A7C15
 _WORD = 2**32
 
 
@@ -150,7 +151,8 @@ class ReferenceGame:
 
     def action_mask(self) -> NDArray[np.bool_]:
         """Returns `[A]` bool, True = legal; all False once the game is finished."""
-        return np.array([self.is_legal(action) for action in range(self.spec.num_actions)])
+        offers, accept, walk = map(self.is_legal, (0, self.spec.accept_action, self.spec.walk_action))
+        return np.repeat([offers, accept, walk], [self.spec.num_offers, 1, 1])
 
     def play(self, action: int) -> bool:
         """Plays one action of the mover; an illegal one is executed as walk. Returns whether it was illegal.
@@ -202,7 +204,7 @@ class ReferenceGame:
         view[spec.slices["outside"]] = np.float32(self.outside[seat]) / np.float32(self.totals[seat])
         view[spec.slices["offer"]] = self._fractions(seat, self.offer)
         rounds = np.float32(self.round) / np.float32(max(spec.max_rounds - 1, 1))
-        view[spec.slices["state"]] = [self.offer >= 0, rounds, seat]
+        view[spec.slices["state"]] = np.array([self.offer >= 0, rounds, seat], np.float32)
         if seat == self.mover:
             view[spec.slices["mask"]] = self.action_mask()
         if spec.observation == "history":
@@ -213,4 +215,14 @@ class ReferenceGame:
     def _fractions(self, seat: int, offer: int) -> NDArray[np.float32]:
         if offer < 0:
             return np.full(self.spec.num_items, -1.0, dtype=np.float32)
-        return np.array(self.bundle(seat, offer), np.float32) / np.array(self.spec.item_quantities, np.float32)
+        units = np.array(self.bundle(seat, offer), np.float32)
+        return np.divide(units, np.array(self.spec.item_quantities, np.float32), dtype=np.float32)
+
+
+def random_action(game: ReferenceGame, seed: int, stream: int, index: int, episode: int) -> int:
+    """Returns the uniform legal action that every engine draws in game `index`; walk if the game is finished."""
+    if game.finished:
+        return game.spec.walk_action
+    key = (seed + stream * _STREAM_STRIDE) % 2**64
+    legal = np.flatnonzero(game.action_mask())
+    return int(legal[_Draws(key, index, episode, _PLAY_BLOCK + game.turn, 1).below(len(legal))])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -71,7 +72,7 @@ class GameSpec:
     observation: ObservationKind = "standing"
 
     def __post_init__(self) -> None:
-        quantities = tuple(_integer("item_quantities", q) for q in self.item_quantities)
+        quantities = tuple(_integer("item_quantities", q) for q in _tuple("item_quantities", self.item_quantities))
         object.__setattr__(self, "item_quantities", quantities)
         for name in ("max_rounds", "min_value", "max_value"):
             object.__setattr__(self, name, _integer(name, getattr(self, name)))
@@ -82,13 +83,12 @@ class GameSpec:
         if not 1 <= self.max_rounds <= MAX_ROUNDS:
             raise ValueError(f"max_rounds must lie between 1 and {MAX_ROUNDS}, got {self.max_rounds}.")
         if not 1 <= self.min_value <= self.max_value:
-            raise ValueError(
-                f"values must satisfy 1 <= min_value <= max_value, got {self.min_value} and {self.max_value}."
-            )
+            raise ValueError(f"values need 1 <= min_value <= max_value, got {self.min_value} and {self.max_value}.")
         if self.num_actions > MAX_ACTIONS:
-            raise ValueError(f"item_quantities {quantities} make {self.num_actions} actions; the limit is {MAX_ACTIONS}.")
+            raise ValueError(f"{quantities} make {self.num_actions} actions; the limit is {MAX_ACTIONS}.")
         if self.max_total > MAX_TOTAL:
             raise ValueError(f"the largest possible total is {self.max_total} points; the limit is {MAX_TOTAL}.")
+        object.__setattr__(self, "discount", _real("discount", self.discount))
         if not 0.0 < self.discount <= 1.0:
             raise ValueError(f"discount must lie in (0, 1], got {self.discount}.")
         if self.observation not in ("standing", "history"):
@@ -96,11 +96,12 @@ class GameSpec:
         self._check_outside_range()
 
     def _check_outside_range(self) -> None:
-        if len(self.outside_range) != 2:
-            raise ValueError(f"outside_range needs two fractions (low, high), got {self.outside_range}.")
-        low, high = (float(fraction) for fraction in self.outside_range)
+        fractions = _tuple("outside_range", self.outside_range)
+        if len(fractions) != 2:
+            raise ValueError(f"outside_range needs two fractions (low, high), got {fractions}.")
+        low, high = (_real("outside_range", fraction) for fraction in fractions)
         if not 0.0 <= low <= high <= 1.0:
-            raise ValueError(f"outside_range must satisfy 0 <= low <= high <= 1, got {self.outside_range}.")
+            raise ValueError(f"outside_range must satisfy 0 <= low <= high <= 1, got {fractions}.")
         stored = round(low * OUTSIDE_UNITS) / OUTSIDE_UNITS, round(high * OUTSIDE_UNITS) / OUTSIDE_UNITS
         object.__setattr__(self, "outside_range", stored)
 
@@ -111,7 +112,7 @@ class GameSpec:
         """Item types `I`."""
         return len(self.item_quantities)
 
-    @property
+    @cached_property
     def num_offers(self) -> int:
         """Distinct offers; they are actions 0 to `num_offers` - 1."""
         return math.prod(quantity + 1 for quantity in self.item_quantities)
@@ -178,12 +179,12 @@ class GameSpec:
     @property
     def observation_dim(self) -> int:
         """Observation features `O`."""
-        return self.slices["history"].stop
+        return int(self.slices["history"].stop)
 
     @property
     def standing_dim(self) -> int:
         """Features of the standing observation, which is a prefix of the history observation."""
-        return self.slices["mask"].stop
+        return int(self.slices["mask"].stop)
 
     def read_observation(self, observation: ArrayLike) -> ObservedState:
         """Returns the integers behind `observation` `[..., O]` float32; exact, a few vector operations.
@@ -263,10 +264,7 @@ class GameSpec:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON-ready values; `from_dict` is the inverse."""
         fields = dataclasses.asdict(self)
-        return fields | {
-            "item_quantities": list(self.item_quantities),
-            "outside_range": list(self.outside_range),
-        }
+        return fields | {"item_quantities": list(self.item_quantities), "outside_range": list(self.outside_range)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> GameSpec:
@@ -279,14 +277,26 @@ class GameSpec:
         unknown = sorted(set(fields) - known)
         if unknown:
             raise ValueError(f"unknown GameSpec fields: {', '.join(unknown)}.")
-        pairs = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-        return cls(**pairs)
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**arguments)
+
+
+def _tuple(name: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a sequence, got {value!r}.")
+    return tuple(value)
 
 
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name} must hold integers, got {value!r}.")
     return int(value)
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{name} must hold numbers, got {value!r}.")
+    return float(value)
 
 
 GAMES: dict[str, GameSpec] = {

@@ -1,0 +1,201 @@
+"""The arena: two policies play exactly the assigned deals, every game to its end.
+
+Legend: `N` games, `B` games of a block, `I` item types, `A` actions, `O` observation features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from bargain_env.engine import Engine, make_engine
+from bargain_env.reference import DEAL
+from bargain_env.spec import GameSpec
+from numpy.typing import ArrayLike, NDArray
+
+from bargain_eval.game_rows import GameRows, PairedRows
+from bargain_eval.policy import HasMemory, Policy, like, to_numpy
+
+FIRST_BEST_TOTAL = 1.3501
+"""Mean total payoff of the standard game under full information: no policies can earn more."""
+
+_GUARD_MIN_GAMES = 100  # below this the measured standard error is itself too noisy to judge by
+
+
+def play(
+    policies: Sequence[Policy],
+    num_games: int,
+    seed: int,
+    *,
+    spec: GameSpec | None = None,
+    first_game: int = 0,
+    device: str = "cpu",
+    threads: int = 1,
+    block_size: int = 4096,
+    deals: tuple[ArrayLike, ArrayLike] | None = None,
+) -> GameRows:
+    """Plays games `first_game` .. `first_game + num_games - 1`, each to its end, and returns a row for each.
+
+    Game n is the deal (seed, n, episode 0) of the engine. Games are played in blocks cut at the multiples of
+    `block_size`, all games of a block at once, with one policy call per decision on the games still running. In each
+    block each seat has its own generator, seeded by (seed, seat, number of the block). Hence the result is a function
+    of the policies, `seed`, the games and, for policies that use randomness, `block_size`; neither `threads` nor
+    splitting the games at a multiple of `block_size` changes it.
+
+    Args:
+        policies: The policies of seat 0 and seat 1; one policy may play both.
+        num_games: Games `N`, at least 1.
+        seed: Key of the deals and of the policies' randomness, 0 to 2**64 - 1.
+        spec: The game; the standard one if None. Its observation kind is ignored: the policies' needs decide.
+        first_game: Index of the first game.
+        device: Where the games are simulated.
+        threads: Blocks played at the same time.
+        block_size: Games played at once.
+        deals: Explicit `(values [N, 2, I], outside [N, 2])` in points instead of the seed's deals.
+
+    Raises:
+        ValueError: If an argument is out of range, a policy was made for another game, or a policy returns anything
+            but one action per game.
+        RuntimeError: If the standard game's mean total exceeds its first-best by more than 3 standard errors.
+    """
+    spec = spec or GameSpec()
+    _check(policies, num_games, first_game, threads, block_size, spec)
+    explicit = _explicit_deals(deals, num_games, spec)
+    history = any(policy.observation == "history" for policy in policies)
+    spec = spec.with_observation("history" if history else "standing")
+    stop = first_game + num_games
+    cuts = [first_game, *range((first_game // block_size + 1) * block_size, stop, block_size), stop]
+
+    def run(first: int, end: int) -> GameRows:
+        with_deals = {key: array[first - first_game : end - first_game] for key, array in explicit.items()}
+        engine = make_engine(spec, end - first, device, seed, first_game=first, autoreset=False)
+        engine.reset(options=with_deals)
+        generators = [_generator(seed, seat, first // block_size) for seat in range(2)]
+        try:
+            return _play_block(engine, policies, generators, np.arange(first, end))
+        finally:
+            engine.close()
+
+    if threads == 1:
+        parts = list(map(run, cuts[:-1], cuts[1:]))
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(run, cuts[:-1], cuts[1:]))
+    rows = GameRows.concatenate(parts)
+    if deals is None and spec.same_game(GameSpec()):
+        _guard(rows)
+    return rows
+
+
+def play_paired(policy_a: Policy, policy_b: Policy, num_games: int, seed: int, **options: Any) -> PairedRows:
+    """Plays the same deals as (A, B) and as (B, A); takes the options of `play`, and costs two calls of it."""
+    return PairedRows(
+        a_first=play((policy_a, policy_b), num_games, seed, **options),
+        b_first=play((policy_b, policy_a), num_games, seed, **options),
+    )
+
+
+def _check(
+    policies: Sequence[Policy], num_games: int, first_game: int, threads: int, block_size: int, spec: GameSpec
+) -> None:
+    if len(policies) != 2:
+        raise ValueError(f"a match needs two policies, got {len(policies)}.")
+    numbers = {"num_games": num_games, "threads": threads, "block_size": block_size}
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}.")
+    if first_game < 0:
+        raise ValueError(f"first_game must be at least 0, got {first_game}.")
+    for seat, policy in enumerate(policies):
+        own = getattr(policy, "spec", None)
+        if isinstance(own, GameSpec) and not own.same_game(spec):
+            raise ValueError(f"the policy of seat {seat} was made for another game: {own}, not {spec}.")
+
+
+def _explicit_deals(
+    deals: tuple[ArrayLike, ArrayLike] | None, num_games: int, spec: GameSpec
+) -> dict[str, NDArray[Any]]:
+    if deals is None:
+        return {}
+    arrays = dict(zip(("values", "outside"), map(np.asarray, deals), strict=True))
+    shapes = {"values": (num_games, 2, spec.num_items), "outside": (num_games, 2)}
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise ValueError(f"the {name} of the deals need shape {shapes[name]}, got {array.shape}.")
+    return arrays
+
+
+def _generator(seed: int, seat: int, block: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(seat, block)))
+
+
+def _play_block(
+    engine: Engine,
+    policies: Sequence[Policy],
+    generators: Sequence[np.random.Generator],
+    games: NDArray[np.int64],
+) -> GameRows:
+    for seat, policy in enumerate(policies):
+        if isinstance(policy, HasMemory):
+            policy.begin(games, seat, generators[seat])
+    illegal = np.zeros((len(games), 2), dtype=np.int64)
+    active = np.arange(len(games))
+    turn = 0
+    while len(active):
+        seat = turn % 2
+        policy = policies[seat]
+        width = engine.spec.standing_dim if policy.observation == "standing" else engine.spec.observation_dim
+        chosen = to_numpy(
+            policy.get_action(
+                engine.observation[active, :width], engine.action_mask[active], generators[seat], games[active]
+            )
+        )
+        if chosen.shape != active.shape or chosen.dtype.kind not in "iu":
+            raise ValueError(
+                f"{type(policy).__name__} returned {chosen.dtype} actions of shape {chosen.shape} for "
+                f"{len(active)} games; one integer each is needed."
+            )
+        actions = np.full(len(games), engine.spec.walk_action, dtype=np.int64)
+        actions[active] = chosen
+        engine.step(like(engine.observation, actions))
+        illegal[active, seat] += to_numpy(engine.illegal)[active]
+        active = active[~to_numpy(engine.terminated)[active]]
+        turn += 1
+    return _rows(engine, games, illegal)
+
+
+def _rows(engine: Engine, games: NDArray[np.int64], illegal: NDArray[np.int64]) -> GameRows:
+    spec = engine.spec
+    values, outside = (to_numpy(array).astype(np.int64) for array in (engine.values, engine.outside))
+    outcome, offer, decisions = (to_numpy(array).copy() for array in (engine.outcome, engine.offer, engine.decisions))
+    to_seat_1 = spec.offers[np.maximum(offer, 0)]
+    bundles = np.stack([np.asarray(spec.item_quantities) - to_seat_1, to_seat_1], axis=1)
+    points = np.where((outcome == DEAL)[:, None], (values * bundles).sum(axis=2), outside)
+    if spec.discount < 1.0:
+        points = points * spec.discount ** ((decisions - 1) // 2)[:, None].astype(np.float64)
+    total = values @ np.asarray(spec.item_quantities)
+    return GameRows(
+        game=games,
+        payoff=points / total,
+        points=points,
+        values=values,
+        outside=outside,
+        total=total,
+        outcome=outcome,
+        offer=offer,
+        decisions=decisions,
+        illegal=illegal,
+    )
+
+
+def _guard(rows: GameRows) -> None:
+    total = rows.payoff.sum(axis=1)
+    bound = FIRST_BEST_TOTAL + 3 * float(np.std(total)) / math.sqrt(len(rows))
+    if len(rows) >= _GUARD_MIN_GAMES and total.mean() > bound:
+        raise RuntimeError(
+            f"broken measurement: the mean total {total.mean():.4f} of {len(rows)} games exceeds the first-best "
+            f"{FIRST_BEST_TOTAL} by more than 3 standard errors."
+        )

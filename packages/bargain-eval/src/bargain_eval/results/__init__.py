@@ -1,0 +1,7 @@
+"""Stored runs: one folder a run, an index over them, leaderboard and export."""
+
+from bargain_eval.results.record import RunRecord
+from bargain_eval.results.store import ResultsManager
+from bargain_eval.results.views import DEFAULT_METRIC, Leaderboard, metric_value
+
+__all__ = ["DEFAULT_METRIC", "Leaderboard", "ResultsManager", "RunRecord", "metric_value"]

@@ -1,0 +1,124 @@
+"""What stored runs say together: the best one, the leaderboard, comparison and table. Functions on metadata alone."""
+
+import csv
+import io
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bargain_eval.files import dump_json
+from bargain_eval.results.layout import Metadata
+
+DEFAULT_METRIC = "final_metrics.pool_payoff"
+"""Mean payoff over both seats against the fixed pool, on held-out deals; in one-seat runs, against their opponent."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The best completed runs, each list from the best down.
+
+    Attributes:
+        metric: the dotted name of the metric that ranks.
+        both_seats: the best run of each algorithm.
+        one_seat: the best run of each algorithm, opponent and seat; their payoffs compare within one opponent and seat.
+    """
+
+    metric: str
+    both_seats: list[Metadata]
+    one_seat: list[Metadata]
+
+
+def metric_value(metadata: Mapping[str, Any], metric: str) -> float | None:
+    """The number at the dotted name `metric`, such as `final_metrics.pool_payoff`; None if there is none."""
+    value: Any = flatten(metadata).get(metric)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def opponent_and_seat(metadata: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """The fixed opponent and the seat of a one-seat run; (None, None) for a run that learned both seats."""
+    return metadata["hyperparameters"].get("opponent"), metadata["final_metrics"].get("seat")
+
+
+def is_one_seat(metadata: Mapping[str, Any]) -> bool:
+    """Whether the run learned against a fixed opponent, or in one seat."""
+    return opponent_and_seat(metadata) != (None, None)
+
+
+def best_first(runs: Iterable[Metadata], metric: str, minimize: bool = False) -> list[Metadata]:
+    """The runs that have the metric, best first; of equals, the earlier run."""
+    ranked = [(value, run) for run in runs if (value := metric_value(run, metric)) is not None]
+    sign = 1.0 if minimize else -1.0
+    return [run for _, run in sorted(ranked, key=lambda pair: (sign * pair[0], pair[1]["timestamp"]))]
+
+
+def leaderboard(runs: Iterable[Metadata], metric: str = DEFAULT_METRIC) -> Leaderboard:
+    """Ranks `runs`, completed ones, by `metric`, the larger the better."""
+    ranked = best_first(runs, metric)
+    both_seats = [run for run in ranked if not is_one_seat(run)]
+    one_seat = [run for run in ranked if is_one_seat(run)]
+    return Leaderboard(
+        metric,
+        both_seats=_first_of_each(both_seats, lambda run: run["algorithm"]),
+        one_seat=_first_of_each(one_seat, lambda run: (run["algorithm"], *map(str, opponent_and_seat(run)))),
+    )
+
+
+def compare(runs: Iterable[Metadata]) -> dict[str, Any]:
+    """The runs side by side.
+
+    Returns:
+        `{"runs": {id: summary}, "hyperparameters": {name: {id: value}}, "final_metrics": {name: {id: value}}}`, where
+        `hyperparameters` names those that differ; an id is absent where its run lacks the name.
+    """
+    listed = list(runs)
+    summary = ("algorithm", "seed", "status", "actual_timesteps", "training_time_seconds")
+    hyperparameters = _by_name(listed, "hyperparameters")
+    differing = {
+        name: values
+        for name, values in hyperparameters.items()
+        if len(values) < len(listed) or len({dump_json(value) for value in values.values()}) > 1
+    }
+    return {
+        "runs": {run["run_id"]: {name: run.get(name) for name in summary} for run in listed},
+        "hyperparameters": differing,
+        "final_metrics": _by_name(listed, "final_metrics"),
+    }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names; lists stay values."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def csv_text(runs: Iterable[Metadata]) -> str:
+    """One row a run, one column a dotted name, columns sorted; lists are written as JSON, missing values as nothing."""
+    rows = [
+        {name: dump_json(value) if isinstance(value, list) else value for name, value in flatten(run).items()}
+        for run in runs
+    ]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=sorted({name for row in rows for name in row}))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _first_of_each(runs: Iterable[Metadata], group: Callable[[Metadata], Hashable]) -> list[Metadata]:
+    first: dict[Hashable, Metadata] = {}
+    for run in runs:
+        first.setdefault(group(run), run)
+    return list(first.values())
+
+
+def _by_name(runs: Iterable[Metadata], field: str) -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for name, value in flatten(run[field]).items():
+            table.setdefault(name, {})[run["run_id"]] = value
+    return dict(sorted(table.items()))

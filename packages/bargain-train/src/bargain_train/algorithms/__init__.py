@@ -1,0 +1,19 @@
+"""The training algorithms by name. A new one is a file in this folder and a line here; none imports torch on loading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from bargain_train.algorithms import ppo
+from bargain_train.config import RunConfig
+
+
+class Algorithm(NamedTuple):
+    """The settings of a training command, and `train(config, run)`, which does it."""
+
+    config: type[RunConfig]
+    train: Callable[..., Any]
+
+
+ALGORITHMS: dict[str, Algorithm] = {"ppo": Algorithm(ppo.PPOConfig, ppo.train)}

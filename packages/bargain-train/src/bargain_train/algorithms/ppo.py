@@ -1,0 +1,145 @@
+"""PPO: self-play with one network for both seats or one each, or a best response to a fixed opponent.
+
+Schulman et al. 2017, with credit assigned per seat (`bargain_train.advantage`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from bargain_train.config import NetworkOptions, PpoOptions, RunConfig
+
+if TYPE_CHECKING:
+    from bargain_train.policies import NetworkPolicy
+    from bargain_train.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(PpoOptions, NetworkOptions, RunConfig):
+    """Train by PPO self-play, or (with --opponent) train a best response.
+
+    Both seats learn at once on the same games; every decision is credited with its own seat's payoff. The run is
+    stored in --results-dir with its metrics, checkpoints and final evaluation against the fixed pool of baselines.
+
+    For instance
+        bargain-train ppo
+        bargain-train ppo --num-envs 4096 --total-timesteps 5000000
+        bargain-train ppo --opponent greedy --seat 0 --total-timesteps 1000000
+        bargain-train ppo --game mini-b --total-timesteps 500000 --observation history
+        bargain-train ppo --resume ppo_20260101_120000_seed42
+    """
+
+    num_envs: Annotated[int, Field(ge=1)] = 512
+    """Games played at once."""
+    rollout_steps: Annotated[int, Field(ge=2)] = 64
+    """Decisions of each game in a rollout; games go on from one rollout to the next."""
+    share: bool = True
+    """One network for both seats; --no-share trains one a seat."""
+    opponent: str | None = None
+    """Train a best response to this fixed policy, e.g. greedy, fair_split, checkpoint:policy.pt, run:RUN_ID."""
+    seat: Literal[0, 1] | None = None
+    """The learner's seat, with --opponent (default 0)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seat is not None and self.opponent is None:
+            raise ValueError("--seat names the learner's seat against an --opponent; without one both seats learn.")
+        if self.opponent is not None and not self.share:
+            raise ValueError("--no-share trains two networks; with --opponent only one seat learns.")
+
+    @property
+    def learning_seats(self) -> tuple[int, ...]:
+        """The seats that learn."""
+        return (0, 1) if self.opponent is None else (self.seat or 0,)
+
+
+def train(config: PPOConfig, run: Run) -> NetworkPolicy:
+    """Trains until the budget is spent or the run is stopped; returns the policy and stores it in the run."""
+    import torch
+    from bargain_eval.evaluate import FINAL_EVAL_SEED, VALIDATION_SEED, evaluate_policy
+
+    from bargain_train.collect import Rollouts
+    from bargain_train.learner import ppo_phase
+    from bargain_train.networks import build_network
+    from bargain_train.policies import NetworkPolicy, policy_checkpoint
+    from bargain_train.updates import Learner
+
+    seats = config.learning_seats
+    opponent = None if config.opponent is None else run.load_opponent(config.opponent)
+    spec = config.spec()
+    if opponent is not None and opponent.observation == "history":
+        spec = spec.with_observation("history")
+
+    networks = [build_network(config.network_config(), config.spec()).to(run.device)]
+    if not config.share:
+        networks.append(build_network(config.network_config(), config.spec()).to(run.device))
+    by_seat = networks[0], networks[-1]
+    learners = [
+        Learner(network, seats if config.share else (index,), config) for index, network in enumerate(networks)
+    ]
+    rollouts = Rollouts(
+        spec,
+        tuple(by_seat[seat] if seat in seats else opponent for seat in (0, 1)),
+        num_envs=config.num_envs,
+        length=config.rollout_steps,
+        seed=config.seed,
+        device=run.device,
+        threads=run.threads,
+    )
+    generator = torch.Generator(device=run.device).manual_seed(config.seed)
+    policy = NetworkPolicy(by_seat, device=run.device)
+
+    def state() -> dict[str, Any]:
+        return policy_checkpoint(
+            run.algorithm,
+            by_seat,
+            run.step,
+            resume={
+                "networks": [network.state_dict() for network in networks],
+                "optimizers": [learner.optimizer.state_dict() for learner in learners],
+                "rollouts": rollouts.state_dict(),
+                "generator": generator.get_state(),
+            },
+        )
+
+    def evaluate(seed: int) -> dict[str, Any]:
+        opponents = {} if config.opponent is None else {"opponents": (config.opponent,)}
+        return evaluate_policy(
+            policy,
+            num_games=config.eval_games,
+            seed=seed,
+            spec=config.spec(),
+            device=run.device,
+            results_dir=config.results_dir,
+            seats=seats,
+            threads=run.threads,
+            **opponents,
+        )
+
+    if run.resumed is not None:
+        for network, stored in zip(networks, run.resumed["networks"], strict=True):
+            network.load_state_dict(stored)
+        for learner, stored in zip(learners, run.resumed["optimizers"], strict=True):
+            learner.optimizer.load_state_dict(stored)
+        rollouts.load_state_dict(run.resumed["rollouts"])
+        generator.set_state(run.resumed["generator"].cpu())
+
+    for metrics in ppo_phase(learners, rollouts, spec, config.total_timesteps, run, generator):
+        is_best = False
+        if evaluated := run.due("eval"):
+            evaluation = evaluate(VALIDATION_SEED)
+            metrics["eval/pool_payoff"] = evaluation["pool_payoff"]
+            metrics |= {f"eval/{name}": evaluation["self_play"][name] for name in ("payoff_0", "payoff_1", "total")}
+            is_best = run.keep_best(evaluation["pool_payoff"])
+        run.log(metrics, force=evaluated)
+        if run.due("checkpoint") or is_best:
+            run.save(state(), is_best=is_best)
+    rollouts.close()
+
+    run.save(state())
+    if not run.stopped:
+        run.finish(state(), evaluate(FINAL_EVAL_SEED), seat=None if config.opponent is None else seats[0])
+    return policy

@@ -1,0 +1,203 @@
+"""Rollouts: a TorchRL collector over many games that go on from one rollout to the next.
+
+Legend: `N` games, `T` decisions a rollout, `A` actions, `O` features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from bargain_env import GameSpec
+from bargain_env.torchrl_env import BargainEnv
+from bargain_eval.policy import HasMemory, Policy
+from tensordict import TensorDictBase
+from torch import nn
+from torchrl.collectors import Collector
+
+from bargain_train.actors import MaskedCategorical
+from bargain_train.networks import Network
+
+Player = Network | Policy
+"""Who plays a seat: a network that learns, or any policy."""
+
+
+class SeatPlayers(nn.Module):
+    """Acts for the mover of every game: writes `action`, `action_log_prob` and `state_value`, all `[N]`.
+
+    One forward pass of all rows where one network holds both seats; else one pass per seat over its rows. A policy's
+    rows get log-probability and value 0.
+
+    Args:
+        spec: The game and the observation in the rows.
+        players: Who plays seat 0 and seat 1.
+        generator: Draws the networks' actions.
+        rng: Draws the policies' actions.
+    """
+
+    out_keys = ("action", "action_log_prob", "state_value")
+
+    def __init__(
+        self,
+        spec: GameSpec,
+        players: tuple[Player, Player],
+        generator: torch.Generator,
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList({id(p): p for p in players if isinstance(p, Network)}.values())
+        self._players = players
+        self._generator = generator
+        self._rng = rng
+        self._has_offer = spec.slices["state"].start
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Writes the actions of the movers in `tensordict`, batch size `[N]`."""
+        observation, mask = tensordict["observation"], tensordict["action_mask"]
+        first, second = self._players
+        if isinstance(first, Network) and first is second:
+            action, log_prob, value = self._network_rows(first, observation, mask)
+        else:
+            action = torch.zeros(len(observation), dtype=torch.int64, device=observation.device)
+            log_prob, value = torch.zeros_like(observation[:, 0]), torch.zeros_like(observation[:, 0])
+            for seat, player in enumerate(self._players):
+                rows = (tensordict["player"] == seat).nonzero().squeeze(-1)
+                if not len(rows):
+                    continue
+                if isinstance(player, Network):
+                    action[rows], log_prob[rows], value[rows] = self._network_rows(
+                        player, observation[rows], mask[rows]
+                    )
+                else:
+                    action[rows] = self._policy_rows(player, seat, observation[rows], mask[rows], rows)
+        tensordict["action"], tensordict["action_log_prob"], tensordict["state_value"] = action, log_prob, value
+        return tensordict
+
+    @torch.no_grad()
+    def values(self, observation: torch.Tensor) -> torch.Tensor:
+        """Returns `[N]`: the value of `observation` `[N, O]` to its mover; 0 in the seats of policies."""
+        first, second = self._players
+        if isinstance(first, Network) and first is second:
+            return first.values(observation)
+        seat_one = observation[:, self._has_offer + 2] > 0.5
+        values = [
+            player.values(observation) if isinstance(player, Network) else torch.zeros_like(observation[:, 0])
+            for player in self._players
+        ]
+        return torch.where(seat_one, values[1], values[0])
+
+    def _network_rows(
+        self, network: Network, observation: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits, value = network(observation)
+        distribution = MaskedCategorical(logits, mask)
+        action = distribution.sample(generator=self._generator)
+        return action, distribution.log_prob(action), value
+
+    def _policy_rows(
+        self, policy: Policy, seat: int, observation: torch.Tensor, mask: torch.Tensor, games: torch.Tensor
+    ) -> torch.Tensor:
+        if isinstance(policy, HasMemory):
+            # A seat's first decision: nothing stands yet for seat 0; the round is 0 for seat 1.
+            state = observation[:, self._has_offer : self._has_offer + 2]
+            first = state[:, 0] == 0 if seat == 0 else state[:, 1] == 0
+            if bool(first.any()):
+                policy.begin(games[first].numpy(), seat, self._rng)
+        action: torch.Tensor = policy.get_action(observation, mask, self._rng, game_ids=games.numpy())
+        return action
+
+
+@dataclasses.dataclass
+class Rollout:
+    """`T` decisions of `N` games, time first.
+
+    Attributes:
+        rows: `[T, N]` tensordict with `observation`, `action_mask`, `player`, `action`, `action_log_prob`,
+            `state_value`, `reward` `[T, N, 2]` and `done`.
+        head_value: `[N]`, the movers' value of the states after the rollout.
+    """
+
+    rows: TensorDictBase
+    head_value: torch.Tensor
+
+
+class Rollouts:
+    """An endless source of rollouts: `num_envs` games, played on from where the last rollout left them.
+
+    The observation, mask and outcome of every decision are copied twice (out of the engine, into the rollout).
+
+    Args:
+        spec: The game; its observation must suffice for every player.
+        players: Who plays seat 0 and seat 1; networks act with their current parameters.
+        num_envs: Games `N`.
+        length: Decisions `T` of each game in a rollout, at least 2.
+        seed: Key of the deals and of every action drawn.
+        device: Where rows and networks live.
+        threads: CPU threads of the engine.
+    """
+
+    def __init__(
+        self,
+        spec: GameSpec,
+        players: tuple[Player, Player],
+        *,
+        num_envs: int,
+        length: int,
+        seed: int,
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> None:
+        self.frames = num_envs * length
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._rng = np.random.default_rng(seed)
+        self._env = BargainEnv(spec, num_envs, seed, device=device, threads=threads)
+        self._players = SeatPlayers(spec, players, self._generator, self._rng)
+        self._collector = Collector(
+            self._env,
+            self._players,
+            frames_per_batch=self.frames,
+            total_frames=-1,
+            track_traj_ids=False,
+            compact_obs=True,
+            return_same_td=True,
+            no_cuda_sync=True,
+            trust_policy=True,
+            auto_register_policy_transforms=False,
+        )
+        self._batches = iter(self._collector)
+
+    def collect(self) -> Rollout:
+        """Plays the next rollout. Its memory is overwritten by the following call."""
+        batch = next(self._batches)
+        rows = batch.exclude("next").permute(1, 0)
+        outcome = batch["next"].permute(1, 0)
+        rows["reward"], rows["done"] = outcome["reward"], outcome["done"].squeeze(-1)
+        return Rollout(rows, self._players.values(self._env.current_root()["observation"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that the next rollout depends on, except the players."""
+        return {
+            "games": {name: torch.from_numpy(array) for name, array in self._env.engine.get_state().items()},
+            "generator": self._generator.get_state(),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on exactly where `state_dict` was taken, in another process too.
+
+        Raises:
+            ValueError: If the state belongs to another game or number of games.
+        """
+        self._env.engine.set_state({name: array.numpy() for name, array in state["games"].items()})
+        self._generator.set_state(state["generator"].cpu())
+        self._rng.bit_generator.state = state["rng"]
+        # The collector keeps the root of its next step; torchrl < 0.15 gives it no public name.
+        self._collector._carrier.update(self._env.current_root())
+
+    def close(self) -> None:
+        """Ends the collector and the environment."""
+        self._collector.shutdown()

@@ -1,0 +1,122 @@
+"""The PPO loop: collect, credit per seat, update, report. Every algorithm that learns by PPO runs on it.
+
+Legend: `T` decisions of a rollout, `N` games, `R` rows, `O` features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from bargain_env.spec import GameSpec
+from tensordict import TensorDictBase
+
+from bargain_train.advantage import Credit, seat_gae
+from bargain_train.collect import Rollout, Rollouts
+from bargain_train.run import Run
+from bargain_train.updates import Learner, ppo_update
+
+_ROW_KEYS = ("observation", "action_mask", "action", "action_log_prob", "advantage", "value_target")
+
+
+def ppo_phase(
+    learners: Sequence[Learner],
+    rollouts: Rollouts,
+    spec: GameSpec,
+    budget: int,
+    run: Run,
+    generator: torch.Generator,
+) -> Iterator[dict[str, float]]:
+    """Trains `learners` until the run has taken `budget` steps or is asked to stop; yields metrics after each update.
+
+    Each update plays one rollout, credits each decision with its own seat's payoff, and improves each learner on its
+    seats' decisions. Learning rate and entropy weight follow the share of `budget` that is spent.
+
+    Args:
+        learners: Who learns, each with its seats.
+        rollouts: Where the players of both seats, learners among them, meet.
+        spec: The game, with the observation of the rollouts.
+        budget: Environment steps at which the phase ends, counted from the start of the run.
+        run: Counts the steps, and says when to stop.
+        generator: Shuffles minibatches.
+
+    Yields:
+        Metrics of the games that ended (payoffs, agreement, walks, length) and of the update, each explained on the
+        PPO page of the documentation. With several learners, the update's metrics end in `_0` and `_1` for the seat.
+    """
+    while run.step < budget and not run.should_stop():
+        progress = run.step / budget
+        rollout = rollouts.collect()
+        metrics = game_metrics(spec, rollout)
+        for learner in learners:
+            metrics |= learner.anneal(progress)
+            credit, rows = learner_rows(rollout, learner)
+            update = ppo_update(learner, rows, generator) | {
+                "explained_variance": explained_variance(rollout.rows["state_value"], credit)
+            }
+            suffix = f"_{learner.seats[0]}" if len(learners) > 1 else ""
+            metrics |= {f"{name}{suffix}": value for name, value in update.items()}
+        run.advance(rollouts.frames)
+        yield metrics
+
+
+def learner_rows(rollout: Rollout, learner: Learner) -> tuple[Credit, TensorDictBase]:
+    """Returns the credit of the learner's decisions and their rows `[R]`, advantages normalised seat by seat."""
+    rows, options = rollout.rows, learner.options
+    player = rows["player"]
+    credit = seat_gae(
+        player,
+        rows["reward"],
+        rows["done"],
+        rows["state_value"],
+        rollout.head_value,
+        gamma=options.gamma,
+        lmbda=options.gae_lambda,
+    )
+    own = torch.zeros_like(credit.valid)
+    advantage = credit.advantage.clone()
+    for seat in learner.seats:
+        chosen = credit.valid & (player == seat)
+        own |= chosen
+        sample = advantage[chosen]
+        advantage[chosen] = (sample - sample.mean()) / (sample.std(correction=0) + 1e-8)
+    rows["advantage"] = advantage.unsqueeze(-1)
+    rows["value_target"] = credit.value_target.unsqueeze(-1)
+    selected = rows.select(*_ROW_KEYS)[own]
+    selected["observation"] = learner.network.read(selected["observation"])
+    return credit._replace(valid=own), selected
+
+
+def explained_variance(value: torch.Tensor, credit: Credit) -> float:
+    """Returns 1 - Var(target - value) / Var(target) over the valid decisions; 0 where the targets do not vary."""
+    target, error = credit.value_target[credit.valid], credit.advantage[credit.valid]
+    variance = target.var(correction=0)
+    return float(1 - error.var(correction=0) / variance) if len(value) and variance > 0 else 0.0
+
+
+def game_metrics(spec: GameSpec, rollout: Rollout) -> dict[str, float]:
+    """Returns the means over the games that ended in the rollout; nothing if none did.
+
+    payoff_0, payoff_1 (share of own total), total, agreement_rate, first_move_walk_rate, mean_decisions, games.
+    """
+    rows = rollout.rows
+    done = rows["done"]
+    games = int(done.sum())
+    if not games:
+        return {"games": 0.0}
+    last: TensorDictBase = rows.select("observation", "action", "player", "reward")[done]
+    state = last["observation"][:, spec.slices["state"]]
+    payoff_0, payoff_1 = last["reward"].mean(0).tolist()
+    rounds = (state[:, 1] * max(spec.max_rounds - 1, 1)).round()
+    decisions = 2 * rounds + last["player"] + 1
+    result: dict[str, Any] = {
+        "payoff_0": payoff_0,
+        "payoff_1": payoff_1,
+        "total": payoff_0 + payoff_1,
+        "agreement_rate": (last["action"] == spec.accept_action).float().mean(),
+        "first_move_walk_rate": (decisions == 1).float().mean(),
+        "mean_decisions": decisions.mean(),
+        "games": games,
+    }
+    return {name: float(value) for name, value in result.items()}

@@ -1,0 +1,196 @@
+"""Where metrics go besides the stored run: the console, TensorBoard and W&B, through one small interface."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Logger(Protocol):
+    """A sink of metrics."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes `metrics` under the environment step `step`."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and ends the sink."""
+        ...
+
+
+CONSOLE_METRICS = (
+    ("payoff_0", "seat 0"),
+    ("payoff_1", "seat 1"),
+    ("total", "total"),
+    ("agreement_rate", "deals"),
+    ("first_move_walk_rate", "walk at once"),
+    ("mean_decisions", "length"),
+    ("entropy", "entropy"),
+    ("explained_variance", "expl. var."),
+    ("eval/pool_payoff", "eval pool"),
+)
+"""The metrics of the console's table and their headings."""
+
+
+class ConsoleLogger:
+    """A progress bar with rate and time left, and a line of the metrics that matter about 20 times a run.
+
+    Where the output is no terminal there is no bar, only the lines.
+
+    Args:
+        total: Budget in environment steps; None shows no bar.
+        lines: Lines to print over the whole budget; without a budget every call prints one.
+        start: Steps done before (of a resumed run).
+    """
+
+    def __init__(self, total: int | None = None, lines: int = 20, start: int = 0) -> None:
+        self.console = Console(stderr=True)
+        self._total, self._lines = total, lines
+        self._printed = -1
+        self._header_due = True
+        self._recent: dict[str, float] = {}
+        self._progress: Progress | None = None
+        if total is not None and self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("steps"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:,.0f}/s"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self._task = self._progress.add_task("", total=total, completed=start, rate=0.0)
+            self._progress.start()
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Moves the bar, and prints a line if one is due."""
+        self._recent |= metrics
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, rate=metrics.get("steps_per_second", 0.0))
+        line = step * self._lines // self._total if self._total else self._printed + 1
+        if line > self._printed:
+            self._printed = line
+            self._print(step)
+
+    def _print(self, step: int) -> None:
+        columns = [(name, heading) for name, heading in CONSOLE_METRICS if name in self._recent]
+        if not columns:
+            columns = [(name, name) for name in self._recent]
+        widths = [max(len(heading), 7) for _, heading in columns]
+        if self._header_due:
+            self._header_due = False
+            headings = (heading.rjust(width) for (_, heading), width in zip(columns, widths, strict=True))
+            self.console.print("      step  " + "  ".join(headings), style="bold", highlight=False, soft_wrap=True)
+        numbers = (f"{self._recent[name]:.4f}".rjust(w) for (name, _), w in zip(columns, widths, strict=True))
+        self.console.print(f"{step:>10,}  " + "  ".join(numbers), highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class TorchRLLogger:
+    """One of TorchRL's loggers as a sink. Values that are not finite are left out, which the services refuse.
+
+    Args:
+        logger: A `torchrl.record.loggers.Logger`.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes every finite metric."""
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                self._logger.log_scalar(name, float(value), step=step)
+
+    def close(self) -> None:
+        """Flushes and ends the logger."""
+        experiment = self._logger.experiment
+        (experiment.finish if hasattr(experiment, "finish") else experiment.close)()
+
+
+class MultiLogger:
+    """Several sinks as one.
+
+    Args:
+        loggers: The sinks.
+    """
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self.loggers = list(loggers)
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Writes to every sink; numpy and torch scalars count as numbers.
+
+        Raises:
+            TypeError: If a metric is no number.
+        """
+        numbers = {name: float(value) for name, value in metrics.items()}
+        for logger in self.loggers:
+            logger.log(step, numbers)
+
+    def close(self) -> None:
+        """Ends every sink."""
+        for logger in self.loggers:
+            logger.close()
+
+
+def create_logger(
+    console: bool = True,
+    wandb_project: str | None = None,
+    wandb_name: str | None = None,
+    wandb_config: Mapping[str, Any] | None = None,
+    wandb_tags: Sequence[str] = (),
+    tensorboard_dir: str | Path | None = None,
+    total: int | None = None,
+    start: int = 0,
+    wandb_dir: str | Path | None = None,
+) -> MultiLogger:
+    """Builds a logger with `log(step, metrics)` and `close()`.
+
+    Args:
+        console: Print to the terminal.
+        wandb_project: Log to this W&B project; None = no W&B. WANDB_MODE=offline needs no account.
+        wandb_name: W&B name of the run.
+        wandb_config: Settings shown with the run.
+        wandb_tags: W&B tags.
+        tensorboard_dir: Write TensorBoard files here; None = none.
+        total: Budget in steps, for the progress bar.
+        start: Steps done before.
+        wandb_dir: Where W&B keeps its files; the current folder if None.
+
+    Raises:
+        ValueError: If TensorBoard is wanted and not installed.
+    """
+    loggers: list[Logger] = [ConsoleLogger(total, start=start)] if console else []
+    if tensorboard_dir is not None:
+        loggers.append(TorchRLLogger(_tensorboard(Path(tensorboard_dir))))
+    if wandb_project is not None:
+        from torchrl.record.loggers.wandb import WandbLogger
+
+        options = {"config": dict(wandb_config or {}), "tags": list(wandb_tags)}
+        directory = {"save_dir": str(wandb_dir)} if wandb_dir is not None else {}
+        loggers.append(
+            TorchRLLogger(WandbLogger(exp_name=wandb_name, project=wandb_project, **directory, **options))
+        )
+    return MultiLogger(loggers)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torchrl.record.loggers.tensorboard import TensorboardLogger
+
+        return TensorboardLogger(exp_name=folder.name, log_dir=str(folder.parent))
+    except ImportError as error:
+        raise ValueError("--tensorboard needs the extra: pip install 'bargain-train[tensorboard]'.") from error

@@ -1,0 +1,181 @@
+"""Networks: a trunk that reads observations, a policy head and a value head.
+
+Legend: `B` rows, `A` actions, `O` features, `H` hidden features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from bargain_env import GameSpec
+from torch import nn
+
+
+class Network(nn.Module):
+    """`trunk [B, O] -> [B, H]`, `policy_head [B, H] -> [B, A]` logits (unmasked), `value_head [B, H] -> [B, 1]`.
+
+    The value is the mover's expected payoff / own total. Nothing in it is random: the same rows give the same numbers
+    while sampling and while updating.
+
+    Attributes:
+        config: What `build_network` needs to build it again.
+        observation: The kind of observation that it reads.
+    """
+
+    def __init__(self, config: dict[str, Any], spec: GameSpec, trunk: nn.Module, heads: tuple[nn.Module, nn.Module]):
+        super().__init__()
+        self.config = config
+        self.spec_of_game = spec
+        self.observation = spec.observation
+        self.trunk = trunk
+        self.policy_head, self.value_head = heads
+
+    def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the logits `[B, A]` and values `[B]`; a standing network reads the prefix of history rows."""
+        hidden = self.trunk(self.read(observation))
+        return self.policy_head(hidden), self.value_head(hidden).squeeze(-1)
+
+    def values(self, observation: torch.Tensor) -> torch.Tensor:
+        """Returns the values `[B]` of `observation` `[B, O]`."""
+        values: torch.Tensor = self.value_head(self.trunk(self.read(observation))).squeeze(-1)
+        return values
+
+    def read(self, observation: torch.Tensor) -> torch.Tensor:
+        """Returns the part of `observation` `[B, >= O]` that the network reads, `[B, O]`."""
+        return observation[:, : self.spec_of_game.observation_dim]
+
+
+class MaskPattern(nn.Module):
+    """Replaces the mask slice of an observation by a one-hot of which of its few patterns it is.
+
+    Offers are legal all together or not at all, accept likewise, and walk is legal in every game that goes on. So the
+    mask slice takes four values, and a linear layer over it is a lookup in a table with four rows.
+    """
+
+    table: torch.Tensor
+
+    def __init__(self, spec: GameSpec) -> None:
+        super().__init__()
+        mask = spec.slices["mask"]
+        self.start, self.stop = mask.start, mask.stop
+        self.accept = mask.start + spec.accept_action
+        offers, accept = torch.zeros(2, spec.num_actions)
+        offers[: spec.num_offers], accept[spec.accept_action] = 1.0, 1.0
+        walk = torch.zeros(spec.num_actions)
+        walk[spec.walk_action] = 1.0
+        rows = [torch.zeros_like(walk), offers + walk, accept + walk, offers + accept + walk]
+        self.register_buffer("table", torch.stack(rows), persistent=False)
+
+    def forward(self, observation: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Returns `observation @ weight.T + bias` with an eighth of the products (for the standard game)."""
+        offers = observation[:, self.start : self.start + 1]
+        accept = observation[:, self.accept : self.accept + 1]
+        pattern = torch.cat(
+            [(1 - offers) * (1 - accept), offers * (1 - accept), (1 - offers) * accept, offers * accept], -1
+        )
+        inputs = torch.cat([observation[:, : self.start], observation[:, self.stop :], pattern], -1)
+        looked_up = self.table @ weight[:, self.start : self.stop].T
+        columns = torch.cat([weight[:, : self.start], weight[:, self.stop :], looked_up.T], -1)
+        return nn.functional.linear(inputs, columns, bias)
+
+
+class MlpTrunk(nn.Module):
+    """Linear layers with ReLU over the observation `[B, O]`; the last hidden layer `[B, H]` is the output."""
+
+    def __init__(self, spec: GameSpec, hidden_dims: tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = (spec.observation_dim, *hidden_dims)
+        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in zip(sizes, sizes[1:], strict=False))
+        self.pattern = MaskPattern(spec)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        """Returns hidden features `[B, H]`."""
+        first, *later = self.layers
+        hidden = torch.relu(self.pattern(observation, first.weight, first.bias))
+        for layer in later:
+            hidden = torch.relu(layer(hidden))
+        return hidden
+
+
+class TransformerTrunk(nn.Module):
+    """One token per group of features (values, outside, offer, state, mask, and history if there is one), mean-pooled.
+
+    Post-norm encoder layers without dropout; learned positions.
+    """
+
+    def __init__(self, spec: GameSpec, d_model: int, nhead: int, num_layers: int) -> None:
+        super().__init__()
+        self.groups = [group for group in spec.slices.values() if group.stop > group.start]
+        self.embeddings = nn.ModuleList(nn.Linear(group.stop - group.start, d_model) for group in self.groups)
+        self.positions = nn.Parameter(torch.randn(len(self.groups), d_model) * 0.02)
+        layer = nn.TransformerEncoderLayer(d_model, nhead, 2 * d_model, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        """Returns hidden features `[B, H]`."""
+        tokens = [
+            embed(observation[:, group]) for group, embed in zip(self.groups, self.embeddings, strict=True)
+        ]
+        pooled: torch.Tensor = self.encoder(torch.stack(tokens, 1) + self.positions).mean(1)
+        return pooled
+
+
+def _mlp(spec: GameSpec, hidden_dims: list[int]) -> tuple[nn.Module, tuple[nn.Module, nn.Module]]:
+    if not hidden_dims or min(hidden_dims) < 1:
+        raise ValueError(f"--hidden-dims needs at least one positive size, got {hidden_dims}.")
+    heads = nn.Linear(hidden_dims[-1], spec.num_actions), nn.Linear(hidden_dims[-1], 1)
+    return MlpTrunk(spec, tuple(hidden_dims)), heads
+
+
+def _transformer(
+    spec: GameSpec, d_model: int, nhead: int, num_layers: int
+) -> tuple[nn.Module, tuple[nn.Module, nn.Module]]:
+    if d_model < 1 or nhead < 1 or num_layers < 1 or d_model % nhead:
+        raise ValueError(f"--d-model must be a multiple of --nhead, got {d_model} and {nhead}.")
+    policy, value = (
+        nn.Sequential(nn.Linear(d_model, 2 * d_model), nn.ReLU(), nn.Linear(2 * d_model, size))
+        for size in (spec.num_actions, 1)
+    )
+    return TransformerTrunk(spec, d_model, nhead, num_layers), (policy, value)
+
+
+NETWORKS = {"mlp": _mlp, "transformer": _transformer}
+"""Builders by name: `(spec, **options) -> (trunk, (policy head, value head))`."""
+
+
+def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
+    """Builds an initialised network; parameters are drawn from torch's global generator.
+
+    Args:
+        config: `{"network": "mlp", "hidden_dims": [...]}` or `{"network": "transformer", "d_model": ..., "nhead": ...,
+            "num_layers": ...}`.
+        spec: The game and kind of observation.
+
+    Raises:
+        ValueError: If the name or an option is unknown or out of range.
+    """
+    options = dict(config)
+    name = options.pop("network", None)
+    if name not in NETWORKS:
+        raise ValueError(f"--network must be one of {', '.join(NETWORKS)}, got {name!r}.")
+    try:
+        trunk, heads = NETWORKS[name](spec, **options)
+    except TypeError as error:
+        raise ValueError(f"bad options for network {name!r}: {error}.") from error
+    network = Network(dict(config), spec, trunk, heads)
+    _initialise(network)
+    return network
+
+
+def _initialise(network: Network) -> None:
+    """Orthogonal weights; a nearly uniform policy and a nearly constant value at the start."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.orthogonal_(module.weight, math.sqrt(2))
+            nn.init.zeros_(module.bias)
+    for head, gain in ((network.policy_head, 0.01), (network.value_head, 1.0)):
+        last = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
+        nn.init.orthogonal_(last.weight, gain)
