@@ -220,8 +220,8 @@ def test_a_total_above_first_best_is_a_broken_measurement(monkeypatch: pytest.Mo
     policies = AlwaysWalkPolicy(), AlwaysWalkPolicy()
     with pytest.raises(RuntimeError, match="broken measurement"):
         play(policies, 5000, 0)
-    rows = play(policies, 5000, 0, deals=(np.full((5000, 2, 3), 9), np.full((5000, 2), 9)))
-    assert len(rows) == 5000
+    rows = play(policies, 5000, 0, deals=(np.full((5000, 2, 3), 9), np.full((5000, 2), 108)))
+    assert rows.payoff.sum(axis=1).mean() == 2
     play((GreedyPolicy(GAMES["mini-a"]),) * 2, 5000, 0, spec=GAMES["mini-a"])
 
 

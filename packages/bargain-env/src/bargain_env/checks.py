@@ -26,13 +26,13 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
     return int(value)
 
 
-def check_seed(seed: Any) -> int:
+def check_seed(seed: Any, name: str = "seed") -> int:
     """Returns `seed` as an int in 0 .. 2**64 - 1.
 
     Raises:
         ValueError: If it is no integer or out of range.
     """
-    return check_integer("seed", seed, 0, 2**64 - 1)
+    return check_integer(name, seed, 0, 2**64 - 1)
 
 
 def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:

@@ -133,7 +133,7 @@ class CpuEngine:
         check_array("out", result, (self.num_envs,), np.int64)
         if not (isinstance(result, np.ndarray) and result.flags.carray):
             raise ValueError("out must be a writable contiguous numpy array.")
-        self._open_core().random_actions(check_seed(stream), result)
+        self._open_core().random_actions(check_seed(stream, "stream"), result)
         return result
 
     def get_state(self) -> dict[str, NDArray[Any]]:

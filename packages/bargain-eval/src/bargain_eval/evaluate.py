@@ -36,7 +36,7 @@ def evaluate_policy(
     seats: Sequence[int] = (0, 1),
     threads: int = 1,
 ) -> dict[str, Any]:
-    """Plays `policy` against each opponent in each seat, and against itself if it takes both, on the same `num_games` deals.
+    """Plays `policy` against each opponent in each seat, and against itself, on the same `num_games` deals.
 
     Args:
         policy: A policy or a policy string.
@@ -53,7 +53,8 @@ def evaluate_policy(
         JSON-ready: `pool_payoff` with `pool_payoff_se` (the policy's payoff / own total, averaged over seats and
         opponents; the error clusters by deal); `opponents[NAME]["seat_0" | "seat_1"]` with `payoff`, `payoff_se`,
         `opponent_payoff`, `opponent_payoff_se`, `agreement_rate` and `illegal_rate`; `self_play`, the summary of
-        `GameRows` (None for a policy of one seat); `left_out`, why an opponent does not exist on this game; `num_games`, `seed`, `seats`, `game`.
+        `GameRows`, None for a policy of one seat; `left_out`, why an opponent does not exist on this game; `num_games`,
+        `seed`, `seats`, `game`.
 
     Raises:
         ValueError: If a policy string or number does not fit, or no opponent exists on this game.

@@ -123,4 +123,4 @@ class PairedRows:
 
 def standard_error(sample: NDArray[Any]) -> float | None:
     """Returns the standard error of the mean of `sample` `[N]`, None for a single number."""
-    return float(np.std(sample, ddof=0) / math.sqrt(len(sample))) if len(sample) > 1 else None
+    return float(np.std(sample, ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else None

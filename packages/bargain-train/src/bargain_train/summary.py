@@ -20,7 +20,7 @@ def print_summary(run: Run) -> None:
     if run.evaluation is not None:
         console.print(_table(run.evaluation))
         play = run.evaluation["self_play"]
-        if len(run.evaluation["seats"]) == 2:
+        if play is not None:
             console.print(
                 f"Self-play: seat 0 {play['payoff_0']:.4f}, seat 1 {play['payoff_1']:.4f}, total {play['total']:.4f}"
                 f" ± {play['total_se']:.4f}; {play['agreement_rate']:.1%} of games end in a deal."

@@ -132,7 +132,8 @@ def train(config: PPOConfig, run: Run) -> NetworkPolicy:
         if evaluated := run.due("eval"):
             evaluation = evaluate(VALIDATION_SEED)
             metrics["eval/pool_payoff"] = evaluation["pool_payoff"]
-            metrics |= {f"eval/{name}": evaluation["self_play"][name] for name in ("payoff_0", "payoff_1", "total")}
+            if evaluation["self_play"] is not None:
+                metrics |= {f"eval/{name}": evaluation["self_play"][name] for name in ("payoff_0", "payoff_1", "total")}
             is_best = run.keep_best(evaluation["pool_payoff"])
         run.log(metrics, force=evaluated)
         if run.due("checkpoint") or is_best:
