@@ -10,10 +10,9 @@ import itertools
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
 from bargain_env import GAMES, GameSpec, make_engine
 from bargain_env.reference import _Draws, deal, outside_bounds, philox4x32
+from numpy.typing import NDArray
 
 DEALS = 100_000
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from bargain_env import GAMES, GameSpec, make_engine
+from bargain_env import GameSpec, make_engine
 from bargain_env.cpu_engine import CpuEngine
 from bargain_env.engine import STATE_KEYS
 from bargain_env.testing import check_freshness, snapshot

@@ -6,9 +6,8 @@ Each game is counted once whatever its length: stopping at the first games to fi
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-
 from bargain_env import make_engine
+from numpy.typing import NDArray
 
 GAMES_PLAYED, BATCH = 200_000, 20_000
 ALWAYS_WALK = 0.50104068  # E[outside / own total], by enumeration

@@ -6,7 +6,6 @@ import functools
 
 import numpy as np
 import pytest
-
 from bargain_env import GAMES, GameSpec, make_engine
 from bargain_env.engine import Engine
 from bargain_env.testing import (

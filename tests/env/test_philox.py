@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from bargain_env import _cpu
 from bargain_env.reference import philox4x32
 

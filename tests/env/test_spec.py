@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from bargain_env import GAMES, GameSpec, make_engine
 from bargain_env.reference import ReferenceGame
 
@@ -66,13 +65,13 @@ def test_offer_codec_is_a_bijection(spec: GameSpec) -> None:
 
 @pytest.mark.parametrize("bundle", [(8, 0, 0), (0, -1, 0), (0, 0), 3])
 def test_encode_refuses_impossible_bundles(bundle: Any) -> None:
-    with pytest.raises(ValueError, match="^a bundle .*\\.$"):
+    with pytest.raises(ValueError, match=r"^a bundle .*\.$"):
         DEFAULT.encode_offer(bundle)
 
 
 @pytest.mark.parametrize("index", [-1, 80])
 def test_decode_refuses_what_is_no_offer(index: int) -> None:
-    with pytest.raises(ValueError, match="^an offer index lies between 0 and 79, got -?[0-9]+\\.$"):
+    with pytest.raises(ValueError, match=r"^an offer index lies between 0 and 79, got -?[0-9]+\.$"):
         DEFAULT.decode_offer(index)
 
 
@@ -104,7 +103,7 @@ def test_decode_refuses_what_is_no_offer(index: int) -> None:
     ],
 )
 def test_each_bad_field_is_one_sentence(fields: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r"\S") as error:
         GameSpec(**fields)
     assert str(error.value) == sentence
 

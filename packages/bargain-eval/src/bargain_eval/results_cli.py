@@ -16,7 +16,7 @@ from bargain_eval.results.layout import FINAL_EVAL, Metadata, stored_policies
 from bargain_eval.results.metadata import Status
 from bargain_eval.results.metrics import read_metrics
 from bargain_eval.results.store import ExportFormat
-from bargain_eval.results.views import flatten, opponent_and_seat
+from bargain_eval.results.views import flatten, game_name, opponent_and_seat
 
 Outcome = dict[str, Any]
 """What an action found, in JSON's types once made plain."""
@@ -58,6 +58,8 @@ class ResultsOptions:
     """With --list: only this status."""
     metric: str = DEFAULT_METRIC
     """The dotted name of the metric to rank and list by; larger is better."""
+    game: str | None = None
+    """With --best and --leaderboard: the game, as --list shows it (default: the standard game, `default`)."""
     results_dir: Path = Path("results")
     """The folder of the runs."""
     device: str = "auto"
@@ -99,6 +101,8 @@ def _chosen_action(options: ResultsOptions) -> str:
     for option, action in _OPTION_OF.items():
         if getattr(options, option) and action != chosen[0]:
             raise ValueError(f"--{option} belongs to --{action} and says nothing to --{chosen[0]}")
+    if options.game is not None and chosen[0] not in ("best", "leaderboard"):
+        raise ValueError(f"--game belongs to --best and --leaderboard and says nothing to --{chosen[0]}")
     return chosen[0]
 
 
@@ -124,14 +128,17 @@ def _compare(manager: ResultsManager, options: ResultsOptions) -> Outcome:
 
 
 def _best(manager: ResultsManager, options: ResultsOptions) -> Outcome:
-    run = manager.get_best_run(options.best, options.metric)
+    game = options.game or "default"
+    run = manager.get_best_run(options.best, options.metric, game=game)
     if run is None:
-        raise ValueError(f"no completed run of {options.best} has the metric {options.metric} in {manager.root}")
+        raise ValueError(
+            f"no completed run of {options.best} on game {game!r} has the metric {options.metric} in {manager.root}"
+        )
     return {"metric": options.metric, "run": run}
 
 
 def _leaderboard(manager: ResultsManager, options: ResultsOptions) -> Outcome:
-    return asdict(manager.leaderboard(options.metric))
+    return asdict(manager.leaderboard(options.metric, options.game or "default"))
 
 
 def _export(manager: ResultsManager, options: ResultsOptions) -> Outcome:
@@ -177,7 +184,7 @@ def _print_list(console: Console, outcome: Outcome) -> None:
 
 
 def _print_leaderboard(console: Console, outcome: Outcome) -> None:
-    _print_runs(console, outcome["both_seats"], outcome["metric"], "Leaderboard")
+    _print_runs(console, outcome["both_seats"], outcome["metric"], f"Leaderboard of game {outcome['game']}")
     if outcome["one_seat"]:
         _print_runs(console, outcome["one_seat"], outcome["metric"], "Against one fixed opponent")
 
@@ -217,13 +224,13 @@ def _print_runs(console: Console, runs: Iterable[Metadata], metric: str, title: 
     console.print(title)
     table = Table()
     table.add_column("run", no_wrap=True)
-    for heading in ("status", "steps", "seconds", metric.removeprefix("final_metrics."), "opponent", "tags"):
+    for heading in ("game", "status", "steps", "seconds", metric.removeprefix("final_metrics."), "opponent", "tags"):
         table.add_column(heading)
     for run in runs:
         opponent, seat = opponent_and_seat(run)
         faced = " ".join(str(part) for part in (opponent, None if seat is None else f"(seat {seat})") if part)
         numbers = (run["actual_timesteps"], run["training_time_seconds"], metric_value(run, metric))
-        table.add_row(run["run_id"], run["status"], *map(_cell, numbers), faced, " ".join(run["tags"]))
+        table.add_row(run["run_id"], game_name(run), run["status"], *map(_cell, numbers), faced, " ".join(run["tags"]))
     console.print(table)
 
 

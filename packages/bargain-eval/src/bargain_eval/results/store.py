@@ -122,8 +122,11 @@ class ResultsManager:
         metric: str = views.DEFAULT_METRIC,
         minimize: bool = False,
         include_one_seat: bool = False,
+        game: str | None = "default",
     ) -> Metadata | None:
-        """The completed run with the largest `metric`, a dotted name; with `minimize`, the smallest.
+        """The completed run of `game` with the largest `metric`, a dotted name; with `minimize`, the smallest.
+
+        Payoffs of different games do not compare; `game` is a name as `views.game_name` gives it, None is any game.
 
         Runs without the metric do not count, nor do runs against one fixed opponent unless `include_one_seat`.
 
@@ -131,12 +134,16 @@ class ResultsManager:
             The run's metadata, or None if no run counts.
         """
         runs = self.list_runs(algorithm, status="completed")
-        candidates = [run for run in runs if include_one_seat or not views.is_one_seat(run)]
+        candidates = [
+            run
+            for run in runs
+            if (include_one_seat or not views.is_one_seat(run)) and game in {None, views.game_name(run)}
+        ]
         return next(iter(views.best_first(candidates, metric, minimize)), None)
 
-    def leaderboard(self, metric: str = views.DEFAULT_METRIC) -> views.Leaderboard:
-        """The best completed run of each algorithm by `metric`, and apart from them the one-seat runs."""
-        return views.leaderboard(self.list_runs(status="completed"), metric)
+    def leaderboard(self, metric: str = views.DEFAULT_METRIC, game: str = "default") -> views.Leaderboard:
+        """The best completed run of each algorithm on `game` by `metric`, and apart from them the one-seat runs."""
+        return views.leaderboard(self.list_runs(status="completed"), metric, game)
 
     def compare_runs(self, run_ids: Iterable[str]) -> dict[str, Any]:
         """The runs side by side, as `bargain_eval.results.views.compare` says."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bargain_env.spec import GAMES, GameSpec
+
 from bargain_eval.files import dump_json
 from bargain_eval.results.layout import Metadata
 
@@ -19,11 +21,13 @@ class Leaderboard:
 
     Attributes:
         metric: the dotted name of the metric that ranks.
+        game: the game that all of them play, as `game_name` calls it.
         both_seats: the best run of each algorithm.
         one_seat: the best run of each algorithm, opponent and seat; their payoffs compare within one opponent and seat.
     """
 
     metric: str
+    game: str
     both_seats: list[Metadata]
     one_seat: list[Metadata]
 
@@ -39,6 +43,23 @@ def opponent_and_seat(metadata: Mapping[str, Any]) -> tuple[str | None, int | No
     return metadata["hyperparameters"].get("opponent"), metadata["final_metrics"].get("seat")
 
 
+def game_name(metadata: Mapping[str, Any]) -> str:
+    """What the run's game is called: `default`, `mini-a`, ..., or its numbers, such as `2x1 values 1-3 rounds 2`.
+
+    The kind of observation does not count. A run that does not say what it plays counts as `default`.
+    """
+    spec = GameSpec.from_dict(metadata.get("env_config") or {}).with_observation("standing")
+    for name, known in GAMES.items():
+        if spec == known:
+            return name
+    items = "x".join(map(str, spec.item_quantities))
+    text = f"{items} values {spec.min_value}-{spec.max_value} rounds {spec.max_rounds}"
+    if spec.discount != 1.0:
+        text += f" discount {spec.discount:g}"
+    low, high = spec.outside_range
+    return text if (low, high) == (0.0, 1.0) else f"{text} outside {low:g}-{high:g}"
+
+
 def is_one_seat(metadata: Mapping[str, Any]) -> bool:
     """Whether the run learned against a fixed opponent, or in one seat."""
     return opponent_and_seat(metadata) != (None, None)
@@ -51,13 +72,14 @@ def best_first(runs: Iterable[Metadata], metric: str, minimize: bool = False) ->
     return [run for _, run in sorted(ranked, key=lambda pair: (sign * pair[0], pair[1]["timestamp"]))]
 
 
-def leaderboard(runs: Iterable[Metadata], metric: str = DEFAULT_METRIC) -> Leaderboard:
-    """Ranks `runs`, completed ones, by `metric`, the larger the better."""
-    ranked = best_first(runs, metric)
+def leaderboard(runs: Iterable[Metadata], metric: str = DEFAULT_METRIC, game: str = "default") -> Leaderboard:
+    """Ranks those of `runs`, completed ones, that play `game` by `metric`, the larger the better."""
+    ranked = best_first((run for run in runs if game_name(run) == game), metric)
     both_seats = [run for run in ranked if not is_one_seat(run)]
     one_seat = [run for run in ranked if is_one_seat(run)]
     return Leaderboard(
         metric,
+        game,
         both_seats=_first_of_each(both_seats, lambda run: run["algorithm"]),
         one_seat=_first_of_each(one_seat, lambda run: (run["algorithm"], *map(str, opponent_and_seat(run)))),
     )
