@@ -44,7 +44,8 @@ def probe(function: Any, spec: GameSpec, games: int) -> Work:
     actions = np.random.default_rng(0).integers(0, 80, games)
 
     def work() -> int:
-        function(observation.ctypes.data, mask.ctypes.data, actions.ctypes.data, games, *observation.shape[1:], spec.num_actions)
+        rows = (array.ctypes.data for array in (observation, mask, actions))
+        function(*rows, games, spec.observation_dim, spec.num_actions)
         return games
 
     return work
@@ -84,7 +85,7 @@ def parallel(spec: GameSpec, games: int) -> Work:
     env = parallel_env(spec, num_envs=games)
     env.reset(seed=0)
     first = np.random.default_rng(0).integers(0, 80, games)
-    actions = {agent: first for agent in env.possible_agents}
+    actions = dict.fromkeys(env.possible_agents, first)
 
     def work() -> int:
         for _ in range(10):

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 
-def rates(contestants: Mapping[str, Callable[[], int]], *, repetitions: int = 5, seconds: float = 0.3) -> dict[str, float]:
+def rates(
+    contestants: Mapping[str, Callable[[], int]], *, repetitions: int = 5, seconds: float = 0.3
+) -> dict[str, float]:
     """Returns the median steps per second of each contestant.
 
     Args:

@@ -27,9 +27,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def sizes() -> str:
     names = ("item_quantities", "max_value", "max_rounds", "num_offers", "num_actions", "max_turns", "observation_dim")
-    rows = []
-    for name in names:
-        rows.append([name, *(getattr(spec, name) for spec in GAMES.values())])
+    rows: list[list[object]] = [[name, *(getattr(spec, name) for spec in GAMES.values())] for name in names]
     histories = [spec.with_observation("history").observation_dim for spec in GAMES.values()]
     rows.append(['observation_dim with "history"', *histories])
     return table(["", *GAMES], rows)
@@ -59,7 +57,7 @@ def observation() -> str:
     contents = {
         "values": "own values / the largest value of the spec",
         "outside": "own outside offer / own total",
-        "offer": "the standing offer: the fraction of each type that the observer would receive; -1 each if there is none",
+        "offer": "the standing offer: the fraction of each type the observer would receive; -1 each if there is none",
         "state": "1 if an offer stands; round / (rounds - 1), 0 for a one-round game; the observer's seat",
         "mask": "the legality of each action, 1 = legal",
         "history": "only with history: for each earlier decision its offer, as `offer` shows it, else -1",

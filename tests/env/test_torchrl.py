@@ -8,12 +8,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchrl")
 
+from bargain_env import GAMES, GameSpec, make_engine  # noqa: E402
+from bargain_env.torchrl_env import BargainEnv  # noqa: E402
 from tensordict import TensorDictBase  # noqa: E402
 from torchrl.envs import EnvBase  # noqa: E402
 from torchrl.envs.utils import check_env_specs  # noqa: E402
-
-from bargain_env import GAMES, GameSpec, make_engine  # noqa: E402
-from bargain_env.torchrl_env import BargainEnv  # noqa: E402
 
 SPECS = {
     "default": GameSpec(),

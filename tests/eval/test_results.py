@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bargain_env import GAMES, GameSpec
 from bargain_eval.checkpoint import CheckpointError, make_checkpoint
 from bargain_eval.results import ResultsManager, RunRecord, index, store
+from bargain_eval.results.views import game_name
 from filelock import FileLock
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -724,3 +726,29 @@ def test_a_malicious_policy_is_refused(tmp_path: Path, name: str | None, archive
         manager.load_policy(run.run_id, name)
 
     assert not (tmp_path / "trace").exists()
+
+
+def test_games_are_ranked_apart(tmp_path: Path) -> None:
+    manager = ResultsManager(tmp_path)
+    for game, payoff in (("mini-b", 0.9), ("default", 0.6), ("default", 0.5)):
+        record = manager.create_run("ppo", 1, {}, env_config=GAMES[game].with_observation("history").to_dict())
+        record.set_final_metrics({"pool_payoff": payoff})
+        record.complete()
+    best, small = manager.get_best_run("ppo"), manager.get_best_run("ppo", game="mini-b")
+    assert best is not None
+    assert small is not None
+    assert best["final_metrics"]["pool_payoff"] == 0.6
+    assert small["final_metrics"]["pool_payoff"] == 0.9
+    assert manager.get_best_run("ppo", game="mini-a") is None
+    anywhere = manager.get_best_run("ppo", game=None)
+    assert anywhere is not None
+    assert anywhere["run_id"] == small["run_id"]
+    board = manager.leaderboard(game="mini-b")
+    assert board.game == "mini-b"
+    assert [run["run_id"] for run in board.both_seats] == [small["run_id"]]
+
+
+def test_a_game_is_called_by_its_name_or_its_numbers() -> None:
+    spec = GameSpec((2, 3), max_rounds=5, max_value=4, discount=0.98, outside_range=(0.1, 0.5))
+    assert game_name({"env_config": spec.to_dict()}) == "2x3 values 1-4 rounds 5 discount 0.98 outside 0.1-0.5"
+    assert game_name({"env_config": None}) == "default"

@@ -190,7 +190,7 @@ def test_cleanup(runs: dict[str, str], root: Path, data: Any, text: Any) -> None
         (["--show", "nobody"], "there is no run 'nobody'"),
         (["--load", "nobody"], "there is no run 'nobody'"),
         (["--compare", "nobody", "else"], "there is no run 'nobody'"),
-        (["--best", "nothing"], r"no completed run of nothing has the metric final_metrics\.pool_payoff"),
+        (["--best", "nothing"], r"no completed run of nothing on game 'default' has the metric final_metrics\."),
         (["--export", "results"], "csv or json"),
     ],
 )

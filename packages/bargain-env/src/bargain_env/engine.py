@@ -24,8 +24,9 @@ class Engine(Protocol):
         num_envs: Games `B`.
         seed: The key of every deal.
         device: "cpu" or "cuda:k".
-        autoreset: True if a finished game is dealt anew within the same step.
+        autoreset: True if a finished game is dealt anew within the same step; may be changed between steps.
         both_seats: True if `waiting_observation` is written.
+        buffers: The memory behind the following arrays by name, for zero-copy wrappers; not to be written into.
         observation: `[B, O]` float32, the mover's view.
         waiting_observation: `[B, O]` float32, the other seat's view with a zero mask slice; None unless `both_seats`.
         action_mask: `[B, A]` bool, True = legal; all False where the game is finished.
@@ -49,6 +50,7 @@ class Engine(Protocol):
     device: str
     autoreset: bool
     both_seats: bool
+    buffers: dict[str, Any]
     observation: Any
     waiting_observation: Any
     action_mask: Any
@@ -79,8 +81,11 @@ class Engine(Protocol):
         """Plays `actions` `[B]` (int32 or int64) and writes every buffer; no allocation, no Python per game."""
         ...
 
-    def random_actions(self, stream: int = 0) -> Any:
-        """Returns `[B]` int64 uniform legal actions, a pure function of (seed, stream, game, episode, turn)."""
+    def random_actions(self, stream: int = 0, out: Any = None) -> Any:
+        """Returns `[B]` int64 uniform legal actions, a pure function of (seed, stream, game, episode, turn).
+
+        A finished game gets walk. `out` `[B]` int64 receives the actions if it is given.
+        """
         ...
 
     def get_state(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torchrl.envs import EnvBase
 from bargain_env.engine import make_engine
 from bargain_env.spec import GameSpec
 
+
 class BargainEnv(EnvBase):
     """`N` games in lock-step, batch size `[N]`; whoever is to move acts.
 
@@ -73,7 +74,7 @@ class BargainEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
         options = dict(kwargs.get("options") or {})
-        if tensordict is not None and "_reset" in tensordict.keys():
+        if tensordict is not None and tensordict.get("_reset", None) is not None:
             options["reset_mask"] = tensordict["_reset"].reshape(self.batch_size).numpy()
         self.engine.reset(self._next_seed, options)
         self._next_seed = None

@@ -56,11 +56,20 @@ class MaskedCategorical(Distribution):
         return self.log_probs.gather(-1, value.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> torch.Tensor:
-        """Returns `[B]` entropies in nats."""
-        return -(self.probs * self.log_probs).sum(-1)
+        """Returns `[B]` entropies in nats.
 
-    def sample(self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None) -> torch.Tensor:
-        """Returns `[B]` int64 legal actions."""
+        Raises:
+            FloatingPointError: If the logits are not finite; TorchRL would go on with an estimate from samples.
+        """
+        entropy = -(self.probs * self.log_probs).sum(-1)
+        if not bool(entropy.isfinite().all()):
+            raise FloatingPointError("the policy's logits are not finite; try a smaller --lr.")
+        return entropy
+
+    def sample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Returns `[B]` int64 legal actions; one draw a row, so `sample_shape` must be empty."""
         if sample_shape:
             raise ValueError("MaskedCategorical draws one action a row.")
         return sample_cdf(self.probs, generator)

@@ -44,49 +44,43 @@ def expand_config(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError: If the file is missing or holds no settings.
     """
-    result, file, rest = [], None, iter(arguments)
+    given: list[str] = []
+    file: str | None = None
+    rest = iter(arguments)
     for argument in rest:
-        if argument == "--config":
-            file = next(rest, None)
-            if file is None:
-                raise ValueError("--config needs a file.")
-        elif argument.startswith("--config="):
-            file = argument.partition("=")[2]
+        name, equals, value = argument.partition("=")
+        if name != "--config":
+            given.append(argument)
         else:
-            result.append(argument)
+            file = value if equals else next(rest, "")
+            if not file:
+                raise ValueError("--config needs a file.")
     if file is None:
-        return result
-    return result[:1] + [flag for name, value in _read_config(Path(file)).items() for flag in _flags(name, value)] + (
-        result[1:]
-    )
+        return given
+    settings = [flag for name, value in _read_config(Path(file)).items() for flag in _flags(name, value)]
+    return given[:1] + settings + given[1:]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[Any, Any]:
+    import yaml
+
+    kind, load = ("YAML", yaml.safe_load) if path.suffix in (".yaml", ".yml") else ("JSON", json.loads)
     try:
-        text = path.read_text(encoding="utf-8")
+        settings = load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"the config file {path} cannot be read: {error.strerror}.") from error
-    try:
-        if path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            settings = yaml.safe_load(text)
-        else:
-            settings = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"the config file {path} is not valid {path.suffix or 'JSON'}: {error}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"the config file {path} is not valid {kind}: {' '.join(str(error).split())}.") from error
     if not isinstance(settings, dict):
         raise ValueError(f"the config file {path} must hold settings by name.")
     return settings
 
 
-def _flags(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    if value is None or value == []:
+def _flags(name: object, value: Any) -> list[str]:
+    flag = f"--{str(name).replace('_', '-')}"
+    if value is None:
         return []
-    if isinstance(value, bool):
-        return [f"{flag}={value}"]
-    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]
+    return [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
 
 
 def _command(name: str, algorithm: Algorithm) -> Callable[[Any], int]:
@@ -94,22 +88,31 @@ def _command(name: str, algorithm: Algorithm) -> Callable[[Any], int]:
         from bargain_train.run import Run
         from bargain_train.summary import print_summary
 
-        run = Run(name, _stored_config(algorithm, config) if config.resume else config)
-        with run:
-            algorithm.train(run.config, run)
+        run = Run(name, config if config.resume is None else _stored_config(name, algorithm, config))
+        try:
+            with run:
+                algorithm.train(run.config, run)
+        except FloatingPointError as error:
+            sys.stderr.write(f"bargain-train {name}: {error}\n")
+            return 1
+        except ValueError as error:
+            if not run.started:
+                raise
+            raise RuntimeError(f"run {run.record.run_id} failed: {error}") from error
         print_summary(run)
-        return 130 if run.stopped else 0
+        return 0 if run.finished else 130
 
     return command
 
 
-def _stored_config(algorithm: Algorithm, config: RunConfig) -> RunConfig:
+def _stored_config(name: str, algorithm: Algorithm, config: RunConfig) -> RunConfig:
     """Returns the settings that the run named by --resume was started with.
 
     Raises:
         ValueError: If other settings were given, or there is no such run of this algorithm.
     """
     from bargain_eval.results import ResultsManager
+    from bargain_eval.results.layout import algorithm_name
 
     defaults = algorithm.config()
     changed = [
@@ -120,6 +123,8 @@ def _stored_config(algorithm: Algorithm, config: RunConfig) -> RunConfig:
     if changed:
         raise ValueError(f"--resume continues a run with its own settings; leave out {', '.join(changed)}.")
     stored = ResultsManager(config.results_dir).get_run(str(config.resume))
+    if stored["algorithm"] != algorithm_name(name):
+        raise ValueError(f"run {config.resume} is one of {stored['algorithm']}, not of {name}.")
     settings = stored["hyperparameters"] | {"resume": config.resume, "results_dir": config.results_dir}
     return algorithm.config.from_dict(settings)
 

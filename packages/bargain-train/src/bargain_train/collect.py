@@ -17,9 +17,11 @@ from bargain_eval.policy import HasMemory, Policy
 from tensordict import TensorDictBase
 from torch import nn
 from torchrl.collectors import Collector
+from torchrl.data import Composite, Unbounded
 
 from bargain_train.actors import MaskedCategorical
 from bargain_train.networks import Network
+from bargain_train.seeds import derive_seed
 
 Player = Network | Policy
 """Who plays a seat: a network that learns, or any policy."""
@@ -32,17 +34,18 @@ class SeatPlayers(nn.Module):
     rows get log-probability and value 0.
 
     Args:
-        spec: The game and the observation in the rows.
+        env: The games; their observation must suffice for every player.
         players: Who plays seat 0 and seat 1.
         generator: Draws the networks' actions.
         rng: Draws the policies' actions.
-    """
 
-    out_keys = ("action", "action_log_prob", "state_value")
+    Attributes:
+        spec: What is written; without it the collector would ask the players once more, before the first decision.
+    """
 
     def __init__(
         self,
-        spec: GameSpec,
+        env: BargainEnv,
         players: tuple[Player, Player],
         generator: torch.Generator,
         rng: np.random.Generator,
@@ -52,7 +55,11 @@ class SeatPlayers(nn.Module):
         self._players = players
         self._generator = generator
         self._rng = rng
-        self._has_offer = spec.slices["state"].start
+        self._has_offer = env.spec_of_game.slices["state"].start
+        number = Unbounded(shape=env.batch_size, dtype=torch.float32, device=env.device)
+        self.spec = Composite(
+            action=env.action_spec, action_log_prob=number, state_value=number.clone(), shape=env.batch_size
+        )
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -89,6 +96,12 @@ class SeatPlayers(nn.Module):
             for player in self._players
         ]
         return torch.where(seat_one, values[1], values[0])
+
+    def begin_all(self, games: np.ndarray[Any, Any]) -> None:
+        """Lets players with memory start `games` `[N]`."""
+        for seat, player in enumerate(self._players):
+            if isinstance(player, HasMemory):
+                player.begin(games, seat, self._rng)
 
     def _network_rows(
         self, network: Network, observation: torch.Tensor, mask: torch.Tensor
@@ -152,10 +165,10 @@ class Rollouts:
         threads: int = 1,
     ) -> None:
         self.frames = num_envs * length
-        self._generator = torch.Generator(device=device).manual_seed(seed)
-        self._rng = np.random.default_rng(seed)
+        self._generator = torch.Generator(device=device).manual_seed(derive_seed(seed, "actions"))
+        self._rng = np.random.default_rng(derive_seed(seed, "policies"))
         self._env = BargainEnv(spec, num_envs, seed, device=device, threads=threads)
-        self._players = SeatPlayers(spec, players, self._generator, self._rng)
+        self._players = SeatPlayers(self._env, players, self._generator, self._rng)
         self._collector = Collector(
             self._env,
             self._players,
@@ -189,6 +202,8 @@ class Rollouts:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on exactly where `state_dict` was taken, in another process too.
 
+        A player with memory has none of the games in progress; it starts them afresh.
+
         Raises:
             ValueError: If the state belongs to another game or number of games.
         """
@@ -197,6 +212,7 @@ class Rollouts:
         self._rng.bit_generator.state = state["rng"]
         # The collector keeps the root of its next step; torchrl < 0.15 gives it no public name.
         self._collector._carrier.update(self._env.current_root())
+        self._players.begin_all(np.arange(self._env.batch_size[0]))
 
     def close(self) -> None:
         """Ends the collector and the environment."""

@@ -1,4 +1,4 @@
-"""What every training command is told: one flat dataclass whose fields are flags, defaults, help and stored settings."""
+"""What training commands are told: one flat dataclass whose fields are flags, defaults, help and stored settings."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class PpoOptions:
     """Learning rate at the end, as a share of --lr; linear in between."""
     clip_eps: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Probability ratios are clipped to 1 - eps .. 1 + eps."""
-    entropy_coef: Annotated[float, Field(ge=0)] = 0.02
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.05
     """Weight of the entropy bonus at the start."""
-    entropy_coef_final: Annotated[float, Field(ge=0)] = 0.002
-    """Weight of the entropy bonus at the end; linear in between."""
+    entropy_coef_final: Annotated[float, Field(ge=0)] = 0.001
+    """Weight of the entropy bonus at the end; it falls by equal factors, or linearly if one of the two is 0."""
     value_coef: Annotated[float, Field(ge=0)] = 0.5
     """Weight of the squared value error."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 0.5
@@ -72,7 +72,8 @@ class PpoOptions:
         """Returns the learning rate and entropy weight when `progress` (0 to 1) of the budget is spent."""
         left = 1.0 - min(max(progress, 0.0), 1.0)
         rate = self.lr * (self.lr_final + (1.0 - self.lr_final) * left)
-        return rate, self.entropy_coef_final + (self.entropy_coef - self.entropy_coef_final) * left
+        first, last = self.entropy_coef, self.entropy_coef_final
+        return rate, last * (first / last) ** left if first and last else last + (first - last) * left
 
 
 @dataclass(frozen=True, kw_only=True)

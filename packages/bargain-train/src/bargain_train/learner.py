@@ -5,7 +5,7 @@ Legend: `T` decisions of a rollout, `N` games, `R` rows, `O` features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,9 +52,7 @@ def ppo_phase(
         for learner in learners:
             metrics |= learner.anneal(progress)
             credit, rows = learner_rows(rollout, learner)
-            update = ppo_update(learner, rows, generator) | {
-                "explained_variance": explained_variance(rollout.rows["state_value"], credit)
-            }
+            update = ppo_update(learner, rows, generator) | {"explained_variance": explained_variance(credit)}
             suffix = f"_{learner.seats[0]}" if len(learners) > 1 else ""
             metrics |= {f"{name}{suffix}": value for name, value in update.items()}
         run.advance(rollouts.frames)
@@ -80,19 +78,28 @@ def learner_rows(rollout: Rollout, learner: Learner) -> tuple[Credit, TensorDict
         chosen = credit.valid & (player == seat)
         own |= chosen
         sample = advantage[chosen]
-        advantage[chosen] = (sample - sample.mean()) / (sample.std(correction=0) + 1e-8)
+        if len(sample):
+            advantage[chosen] = (sample - sample.mean()) / (sample.std(correction=0) + 1e-8)
     rows["advantage"] = advantage.unsqueeze(-1)
     rows["value_target"] = credit.value_target.unsqueeze(-1)
     selected = rows.select(*_ROW_KEYS)[own]
-    selected["observation"] = learner.network.read(selected["observation"])
     return credit._replace(valid=own), selected
 
 
-def explained_variance(value: torch.Tensor, credit: Credit) -> float:
+def explained_variance(credit: Credit) -> float:
     """Returns 1 - Var(target - value) / Var(target) over the valid decisions; 0 where the targets do not vary."""
     target, error = credit.value_target[credit.valid], credit.advantage[credit.valid]
-    variance = target.var(correction=0)
-    return float(1 - error.var(correction=0) / variance) if len(value) and variance > 0 else 0.0
+    if not len(target) or not (variance := float(target.var(correction=0))):
+        return 0.0
+    return 1.0 - float(error.var(correction=0)) / variance
+
+
+def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the metrics of what `evaluate_policy` returned: `eval/pool_payoff`, and of self-play the payoffs."""
+    metrics: dict[str, float] = {"eval/pool_payoff": evaluation["pool_payoff"]}
+    if (play := evaluation["self_play"]) is not None:
+        metrics |= {f"eval/{name}": play[name] for name in ("payoff_0", "payoff_1", "total")}
+    return metrics
 
 
 def game_metrics(spec: GameSpec, rollout: Rollout) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ class ConsoleLogger:
         self.console = Console(stderr=True)
         self._total, self._lines = total, lines
         self._printed = -1
-        self._header_due = True
+        self._columns: list[tuple[str, str]] = []
         self._recent: dict[str, float] = {}
         self._progress: Progress | None = None
         if total is not None and self.console.is_terminal:
@@ -83,13 +84,17 @@ class ConsoleLogger:
         columns = [(name, heading) for name, heading in CONSOLE_METRICS if name in self._recent]
         if not columns:
             columns = [(name, name) for name in self._recent]
-        widths = [max(len(heading), 7) for _, heading in columns]
-        if self._header_due:
-            self._header_due = False
-            headings = (heading.rjust(width) for (_, heading), width in zip(columns, widths, strict=True))
-            self.console.print("      step  " + "  ".join(headings), style="bold", highlight=False, soft_wrap=True)
-        numbers = (f"{self._recent[name]:.4f}".rjust(w) for (name, _), w in zip(columns, widths, strict=True))
-        self.console.print(f"{step:>10,}  " + "  ".join(numbers), highlight=False, soft_wrap=True)
+        headings = [heading.rjust(7) for _, heading in columns]
+        if columns != self._columns:
+            self._columns = columns
+            self._print_line("step", headings, style="bold")
+        cells = zip(columns, headings, strict=True)
+        numbers = [f"{self._recent[name]:.4f}".rjust(len(heading)) for (name, _), heading in cells]
+        self._print_line(f"{step:,}", numbers)
+
+    def _print_line(self, step: str, cells: Sequence[str], style: str | None = None) -> None:
+        line = "  ".join((step.rjust(10), *cells))
+        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends the bar."""
@@ -110,9 +115,8 @@ class TorchRLLogger:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes every finite metric."""
-        for name, value in metrics.items():
-            if math.isfinite(value):
-                self._logger.log_scalar(name, float(value), step=step)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._logger.log_metrics(finite, step=step)
 
     def close(self) -> None:
         """Flushes and ends the logger."""
@@ -175,22 +179,27 @@ def create_logger(
     """
     loggers: list[Logger] = [ConsoleLogger(total, start=start)] if console else []
     if tensorboard_dir is not None:
-        loggers.append(TorchRLLogger(_tensorboard(Path(tensorboard_dir))))
+        require_tensorboard()
+        from torchrl.record.loggers.tensorboard import TensorboardLogger
+
+        folder = Path(tensorboard_dir)
+        loggers.append(TorchRLLogger(TensorboardLogger(exp_name=folder.name, log_dir=str(folder.parent))))
     if wandb_project is not None:
         from torchrl.record.loggers.wandb import WandbLogger
 
-        options = {"config": dict(wandb_config or {}), "tags": list(wandb_tags)}
-        directory = {"save_dir": str(wandb_dir)} if wandb_dir is not None else {}
-        loggers.append(
-            TorchRLLogger(WandbLogger(exp_name=wandb_name, project=wandb_project, **directory, **options))
+        service = WandbLogger(
+            exp_name=wandb_name,
+            project=wandb_project,
+            save_dir=None if wandb_dir is None else str(wandb_dir),
+            log_env_packages=False,
+            config=dict(wandb_config or {}),
+            tags=list(wandb_tags),
         )
+        loggers.append(TorchRLLogger(service))
     return MultiLogger(loggers)
 
 
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torchrl.record.loggers.tensorboard import TensorboardLogger
-
-        return TensorboardLogger(exp_name=folder.name, log_dir=str(folder.parent))
-    except ImportError as error:
-        raise ValueError("--tensorboard needs the extra: pip install 'bargain-train[tensorboard]'.") from error
+def require_tensorboard() -> None:
+    """Raises ValueError, naming the extra, if TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("TensorBoard files need an extra: pip install 'bargain-train[tensorboard]'.")

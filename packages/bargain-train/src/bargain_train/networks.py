@@ -5,8 +5,9 @@ Legend: `B` rows, `A` actions, `O` features, `H` hidden features.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,22 +31,45 @@ class Network(nn.Module):
         self.config = config
         self.spec_of_game = spec
         self.observation = spec.observation
-        self.trunk = trunk
+        self.trunk = nn.Sequential(Reader(spec), trunk)
         self.policy_head, self.value_head = heads
 
     def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the logits `[B, A]` and values `[B]`; a standing network reads the prefix of history rows."""
-        hidden = self.trunk(self.read(observation))
+        hidden = self.trunk(observation)
         return self.policy_head(hidden), self.value_head(hidden).squeeze(-1)
 
     def values(self, observation: torch.Tensor) -> torch.Tensor:
         """Returns the values `[B]` of `observation` `[B, O]`."""
-        values: torch.Tensor = self.value_head(self.trunk(self.read(observation))).squeeze(-1)
+        values: torch.Tensor = self.value_head(self.trunk(observation)).squeeze(-1)
         return values
 
-    def read(self, observation: torch.Tensor) -> torch.Tensor:
-        """Returns the part of `observation` `[B, >= O]` that the network reads, `[B, O]`."""
-        return observation[:, : self.spec_of_game.observation_dim]
+
+class Reader(nn.Module):
+    """Turns an observation into what a trunk reads, which has the same size.
+
+    The flag "an offer stands" is replaced by what that offer is worth to the observer, as a share of its own total (0
+    without an offer). The flag says no more than the legality of accepting, which is there too; the worth is a sum of
+    products, which a network learns slowly and every decision turns on. A standing network reads the prefix of history
+    rows.
+    """
+
+    quantities: torch.Tensor
+
+    def __init__(self, spec: GameSpec) -> None:
+        super().__init__()
+        self.size = spec.observation_dim
+        self.values, self.offer = spec.slices["values"], spec.slices["offer"]
+        self.flag = spec.slices["state"].start
+        self.register_buffer("quantities", torch.tensor(spec.item_quantities, dtype=torch.float32), persistent=False)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        """Returns `[B, O]` for observations `[B, O]` or longer."""
+        everything = observation[:, self.values] * self.quantities
+        worth = (everything * observation[:, self.offer]).sum(-1, keepdim=True)
+        share = worth / everything.sum(-1, keepdim=True).clamp_min(1e-12)
+        flag = observation[:, self.flag : self.flag + 1]
+        return torch.cat([observation[:, : self.flag], flag * share, observation[:, self.flag + 1 : self.size]], -1)
 
 
 class MaskPattern(nn.Module):
@@ -88,7 +112,7 @@ class MlpTrunk(nn.Module):
     def __init__(self, spec: GameSpec, hidden_dims: tuple[int, ...]) -> None:
         super().__init__()
         sizes = (spec.observation_dim, *hidden_dims)
-        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in itertools.pairwise(sizes))
         self.pattern = MaskPattern(spec)
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
@@ -116,9 +140,7 @@ class TransformerTrunk(nn.Module):
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Returns hidden features `[B, H]`."""
-        tokens = [
-            embed(observation[:, group]) for group, embed in zip(self.groups, self.embeddings, strict=True)
-        ]
+        tokens = [embed(observation[:, group]) for group, embed in zip(self.groups, self.embeddings, strict=True)]
         pooled: torch.Tensor = self.encoder(torch.stack(tokens, 1) + self.positions).mean(1)
         return pooled
 
@@ -142,7 +164,10 @@ def _transformer(
     return TransformerTrunk(spec, d_model, nhead, num_layers), (policy, value)
 
 
-NETWORKS = {"mlp": _mlp, "transformer": _transformer}
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, tuple[nn.Module, nn.Module]]]] = {
+    "mlp": _mlp,
+    "transformer": _transformer,
+}
 """Builders by name: `(spec, **options) -> (trunk, (policy head, value head))`."""
 
 
@@ -176,6 +201,6 @@ def _initialise(network: Network) -> None:
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, math.sqrt(2))
             nn.init.zeros_(module.bias)
-    for head, gain in ((network.policy_head, 0.01), (network.value_head, 1.0)):
+    for head, gain in ((network.policy_head, 0.01), (network.value_head, 0.1)):
         last = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
         nn.init.orthogonal_(last.weight, gain)

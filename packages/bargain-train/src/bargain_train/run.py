@@ -2,85 +2,86 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import random
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import numpy as np
 import torch
 from bargain_eval.checkpoint import read_checkpoint
+from bargain_eval.policy import Policy
 from bargain_eval.registry import load_policy
 from bargain_eval.results import ResultsManager, RunRecord
 
 from bargain_train.config import RunConfig
-from bargain_train.loggers import MultiLogger, create_logger
+from bargain_train.loggers import MultiLogger, create_logger, require_tensorboard
+from bargain_train.seeds import derive_seed
 
 _RESUMABLE = ("interrupted", "failed", "abandoned", "running")
 
 
 class Run:
-    """One run of an algorithm, from its first second a folder in the results store; a context manager.
+    """One run of an algorithm; a context manager.
 
-    Entering seeds every generator and takes SIGINT and SIGTERM: the first asks the algorithm to stop after its update
-    (`should_stop`), a second SIGINT stops at once. Leaving closes the record as completed, interrupted or failed.
+    Entering seeds torch, from which networks draw their first weights, and takes SIGINT and SIGTERM: the first asks
+    the algorithm to stop after its update (`should_stop`), a second SIGINT stops at once. The algorithm builds all it
+    needs, so that every bad setting has shown itself, and calls `start`: from then on the run is a folder in the
+    results store. Leaving closes it as completed (after `finish`), interrupted or failed.
 
     Args:
         algorithm: The training command.
-        config: Its settings.
+        config: Its settings; with `resume`, those that the stored run was started with.
         console: Print progress to the terminal.
 
     Attributes:
-        config: The settings; of a resumed run, those it was started with.
-        record: The stored run.
+        config: The settings.
+        device: Where to train, "cpu" or "cuda:k".
+        threads: CPU threads.
         step: Environment steps taken.
         updates: Updates made.
         best: Best pool payoff in evaluations so far, None before the first.
         resumed: The `resume` part of the checkpoint to go on from; None for a new run.
         stopped: True once a signal asked to stop.
+        finished: True once the final policy is stored.
         evaluation: The final evaluation, once there is one.
 
     Raises:
-        ValueError: If `config.resume` names no run that can be resumed.
+        ValueError: If `config.resume` names no run that can be resumed, or a setting needs what is not there.
     """
 
     def __init__(self, algorithm: str, config: RunConfig, *, console: bool = True) -> None:
+        if config.device == "cuda":
+            raise ValueError("--device cuda: this version plays and trains on the CPU only.")
+        if config.tensorboard:
+            require_tensorboard()
         self.algorithm = algorithm
         self.config = config
+        self.device = "cpu"
+        self.threads = config.threads or available_cores()
         self.step = self.updates = 0
         self.best: float | None = None
         self.resumed: dict[str, Any] | None = None
-        self.stopped = False
+        self.stopped = self.finished = False
         self.evaluation: dict[str, Any] | None = None
-        self._seconds_before = 0.0
-        self._marks: dict[str, int] = {}
         self._console = console
-        self.record = self._resume() if config.resume else self._create()
-        self.threads = config.threads or len(os.sched_getaffinity(0))
+        self._manager = ResultsManager(config.results_dir)
+        self._record: RunRecord | None = None
         self._logger: MultiLogger | None = None
         self._handlers: dict[int, Any] = {}
+        self._marks: dict[str, int] = {}
+        self._saved_step: int | None = None
+        self._seconds_before = 0.0
+        self._started_at: float | None = None
+        if config.resume is not None:
+            self._read_checkpoint(config.resume)
 
-    def _create(self) -> RunRecord:
-        config = self.config
-        return ResultsManager(config.results_dir).create_run(
-            self.algorithm,
-            config.seed,
-            config.to_dict(),
-            env_config=config.spec().to_dict(),
-            total_timesteps=config.total_timesteps,
-            tags=config.wandb_tags or (self.algorithm, "bargain"),
-            device=self.device,
-        )
-
-    def _resume(self) -> RunRecord:
-        manager = ResultsManager(self.config.results_dir)
-        run_id = str(self.config.resume)
-        stored = manager.get_run(run_id)
+    def _read_checkpoint(self, run_id: str) -> None:
+        stored = self._manager.get_run(run_id)
         if stored["status"] not in _RESUMABLE:
             raise ValueError(f"run {run_id} is {stored['status']}; there is nothing to resume.")
         latest = Path(stored["path"]) / "checkpoints" / "latest.pt"
@@ -90,46 +91,75 @@ class Run:
         if "resume" not in checkpoint:
             raise ValueError(f"the checkpoint of run {run_id} holds no training state.")
         self.resumed = checkpoint["resume"]
-        progress = self.resumed["run"]
+        progress = checkpoint["resume"]["run"]
         self.step, self.updates, self.best = checkpoint["step"], progress["updates"], progress["best"]
-        self._seconds_before = progress["seconds"]
+        self._saved_step, self._seconds_before = self.step, progress["seconds"]
         for name in ("checkpoint", "eval"):
             self.due(name)
-        return manager.open_run(run_id, truncate_after_step=self.step)
 
     @property
-    def device(self) -> str:
-        """The device to train on: "cpu" or "cuda:k"."""
-        return f"cuda:{self.config.cuda_device}" if self.config.device == "cuda" else "cpu"
+    def record(self) -> RunRecord:
+        """The stored run.
+
+        Raises:
+            RuntimeError: Before `start`.
+        """
+        if self._record is None:
+            raise RuntimeError("the run has not been started.")
+        return self._record
+
+    @property
+    def started(self) -> bool:
+        """True once the run is stored."""
+        return self._record is not None
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, those before a resumption included."""
-        return self._seconds_before + time.perf_counter() - self._started
+        """Seconds since `start`, and those before a resumption."""
+        return self._seconds_before + (0.0 if self._started_at is None else time.perf_counter() - self._started_at)
 
     def __enter__(self) -> Self:
-        config, record = self.config, self.record
-        random.seed(config.seed)
-        np.random.seed(config.seed % 2**32)  # noqa: NPY002 - for libraries that draw from the global generator
-        torch.manual_seed(config.seed)
+        self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
-        self._started = self._logged_at = time.perf_counter()
-        self._logged_step = self.step
+        torch.manual_seed(derive_seed(self.config.seed, "networks"))
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._ask_to_stop)
+        return self
+
+    def start(self) -> None:
+        """Creates the record of a new run or reopens that of a resumed one, and opens the sinks of metrics.
+
+        Raises:
+            ValueError: If another process is writing the run to be resumed.
+        """
+        config = self.config
+        tags = config.wandb_tags or (self.algorithm, "bargain")
+        if config.resume is not None:
+            self._record = self._manager.open_run(config.resume, truncate_after_step=self.step)
+        else:
+            self._record = self._manager.create_run(
+                self.algorithm,
+                config.seed,
+                config.to_dict(),
+                env_config=config.spec().to_dict(),
+                total_timesteps=config.total_timesteps,
+                tags=tags,
+                device=self.device,
+            )
+        self._started_at = self._logged_at = time.perf_counter()
+        self._logged_step = self.step
         self._logger = create_logger(
             console=self._console,
             wandb_project=config.wandb_project if config.wandb else None,
-            wandb_name=config.wandb_name or record.run_id,
+            wandb_name=config.wandb_name or self._record.run_id,
             wandb_config=config.to_dict(),
-            wandb_tags=config.wandb_tags or (self.algorithm, "bargain"),
-            wandb_dir=record.path,
-            tensorboard_dir=record.path / "tensorboard" if config.tensorboard else None,
+            wandb_tags=tags,
+            wandb_dir=self._record.path,
+            tensorboard_dir=self._record.path / "tensorboard" if config.tensorboard else None,
             total=config.total_timesteps,
             start=self.step,
         )
-        return self
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -142,15 +172,18 @@ class Run:
     ) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        torch.set_num_threads(self._threads_before)
+        if self._record is None:
+            return
+        self._record.set_progress(self.step, self.updates, self.seconds)
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            self._record.fail(error)
+        elif self.finished:
+            self._record.complete()
+        else:
+            self._record.interrupt()
         if self._logger is not None:
             self._logger.close()
-        self.record.set_progress(self.step, self.updates, self.seconds)
-        if isinstance(error, KeyboardInterrupt) or (error is None and self.stopped):
-            self.record.interrupt()
-        elif error is not None:
-            self.record.fail(error)
-        else:
-            self.record.complete()
 
     def should_stop(self) -> bool:
         """Tells whether the budget is spent or a signal asked to stop."""
@@ -162,7 +195,7 @@ class Run:
         self.updates += 1
 
     def due(self, name: str) -> bool:
-        """Tells whether the interval `config.<name>_interval` was crossed since the last call; at most once an update."""
+        """Tells whether a multiple of `config.<name>_interval` steps was passed since the last call."""
         mark = self.step // getattr(self.config, f"{name}_interval")
         crossed = mark > self._marks.get(name, 0)
         self._marks[name] = mark
@@ -171,18 +204,22 @@ class Run:
     def log(self, metrics: Mapping[str, Any], *, force: bool = False) -> None:
         """Writes the metrics of this update to the record and every sink, in every `log_interval`-th update.
 
-        Adds `steps_per_second` since the last written line. `force` writes whatever the interval.
+        Adds `updates`, and `steps_per_second` since the last written line. `force` writes whatever the interval.
         """
-        if self._logger is None:
-            raise RuntimeError("the run has not been entered.")
-        if self.updates % self.config.log_interval and not force:
+        record = self.record
+        if self._logger is None or (self.updates % self.config.log_interval and not force):
             return
         now = time.perf_counter()
         rate = (self.step - self._logged_step) / max(now - self._logged_at, 1e-9)
         self._logged_at, self._logged_step = now, self.step
         line = dict(metrics) | {"updates": self.updates, "steps_per_second": rate}
-        self.record.log_metrics(self.step, line)
+        record.log_metrics(self.step, line)
         self._logger.log(self.step, line)
+
+    @property
+    def unsaved(self) -> bool:
+        """True if no checkpoint of the present step is stored."""
+        return self._saved_step != self.step
 
     def save(self, checkpoint: Mapping[str, Any], *, is_best: bool = False) -> None:
         """Stores a checkpoint with the state that `resume` needs, and mirrors best.pt and latest.pt."""
@@ -191,6 +228,7 @@ class Run:
         mirror = self.config.checkpoint_dir or f"checkpoints/{self.algorithm}"
         self.record.save_checkpoint(dict(checkpoint) | {"resume": resume}, self.step, is_best, mirror=mirror)
         self.record.set_progress(self.step, self.updates, self.seconds)
+        self._saved_step = self.step
 
     def keep_best(self, pool_payoff: float) -> bool:
         """Tells whether this evaluation is the best so far, and remembers it if so."""
@@ -216,8 +254,28 @@ class Run:
             final |= {name: evaluation["self_play"][name] for name in names}
         self.record.set_final_metrics(final | {"seat": seat})
         self.evaluation = dict(evaluation)
+        self.finished = True
 
-    def load_opponent(self, policy: str) -> Any:
+    def load_opponent(self, policy: str) -> Policy:
         """Returns the policy that `policy` names, on this run's game and device."""
         config = self.config
         return load_policy(policy, config.spec(), config.seed, self.device, config.results_dir)
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Lets torch use `number` threads for the while.
+
+    1 where games are played in threads of our own: those would contend with torch's for the same cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

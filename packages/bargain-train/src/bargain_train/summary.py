@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bargain_train.run import Run
+
+_PIPE_WIDTH = 120
 
 
 def print_summary(run: Run) -> None:
     """Prints the final evaluation against each baseline, and where the run lies."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    say = functools.partial(console.print, markup=False)
     record, minutes = run.record, run.record.metadata["training_time_seconds"] / 60
-    console.print(f"\n{run.step:,} steps, {run.updates} updates, {minutes:.1f} minutes.")
-    if run.stopped:
-        console.print(f"Interrupted. Go on with: bargain-train {run.algorithm} --resume {record.run_id}")
+    say(f"\n{run.step:,} steps, {run.updates} updates, {minutes:.1f} minutes.")
+    folder = "" if run.config.results_dir == "results" else f" --results-dir {run.config.results_dir}"
+    if not run.finished:
+        say(f"Interrupted. Go on with: bargain-train {run.algorithm} --resume {record.run_id}{folder}")
     if run.evaluation is not None:
         console.print(_table(run.evaluation))
         play = run.evaluation["self_play"]
         if play is not None:
-            console.print(
+            say(
                 f"Self-play: seat 0 {play['payoff_0']:.4f}, seat 1 {play['payoff_1']:.4f}, total {play['total']:.4f}"
-                f" ± {play['total_se']:.4f}; {play['agreement_rate']:.1%} of games end in a deal."
+                f" ± {play['total_se'] or 0:.4f}; {play['agreement_rate']:.1%} of games end in a deal."
             )
         for name, reason in run.evaluation["left_out"].items():
-            console.print(f"Without {name}: {reason}")
-    console.print(f"Run {record.run_id} in {record.path}")
-    console.print(f"Look at it with: bargain-eval results --show {record.run_id} --results-dir {run.config.results_dir}")
+            say(f"Without {name}: {reason}")
+    say(f"Run {record.run_id} in {record.path}")
+    say(f"Look at it with: bargain-eval results --show {record.run_id}{folder}")
 
 
 def _table(evaluation: dict[str, Any]) -> Table:
@@ -44,7 +51,7 @@ def _table(evaluation: dict[str, Any]) -> Table:
             cell = cells[f"seat_{seat}"]
             numbers.append(f"{cell['payoff']:.4f} ± {cell['payoff_se'] or 0:.4f}")
             numbers.append(f"{cell['opponent_payoff']:.4f}")
-        table.add_row(name, *numbers)
+        table.add_row(Text(name), *numbers)
     table.add_section()
     table.add_row("mean", f"{evaluation['pool_payoff']:.4f} ± {evaluation['pool_payoff_se'] or 0:.4f}")
     return table

@@ -6,6 +6,8 @@ Legend: `R` rows, `A` actions, `O` features.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -52,6 +54,15 @@ class Learner:
         self.loss.entropy_coeff.fill_(entropy_coef)
         return {"lr": rate, "entropy_coef": entropy_coef}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that the learner has learned: the network's parameters and the optimiser's state."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up what `state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
 
 def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generator) -> dict[str, float]:
     """Improves the learner's network on `rows` by clipped PPO (Schulman et al. 2017, eq. 7).
@@ -64,12 +75,15 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
 
     Returns:
         Means over the gradient steps: loss, policy_loss, value_loss, entropy, approx_kl, clip_fraction, grad_norm; and
-        first_ratio_error, the largest |probability ratio - 1| before the first step, 0 up to rounding.
+        first_ratio_error, by how much the largest probability ratio exceeds 1 before the first step: rounding alone.
+        Nothing if there are no rows, which happens to few games and short rollouts.
 
     Raises:
-        FloatingPointError: If the loss is not finite.
+        FloatingPointError: If the loss is not finite; the network has not taken that step.
     """
     options, size = learner.options, len(rows)
+    if not size:
+        return {}
     count = -(-size // options.minibatch_size)
     totals: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(()))
     first_ratio_error = 0.0
@@ -80,6 +94,8 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
             if epoch == part == 0:
                 first_ratio_error = float(output["max_ratio"]) - 1.0
             loss = output["loss_objective"] + output["loss_critic"] + output["loss_entropy"]
+            if not bool(loss.isfinite()):
+                raise FloatingPointError("the PPO loss is not finite; try a smaller --lr.")
             learner.optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(learner.network.parameters(), options.max_grad_norm)
@@ -95,6 +111,4 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
             ):
                 totals[name] = totals[name] + value.detach()
     metrics = {name: float(total) / (count * options.ppo_epochs) for name, total in totals.items()}
-    if metrics["loss"] - metrics["loss"] != 0.0:
-        raise FloatingPointError("the PPO loss is not finite; try a smaller --lr.")
     return metrics | {"first_ratio_error": first_ratio_error}

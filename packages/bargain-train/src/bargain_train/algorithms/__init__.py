@@ -1,4 +1,4 @@
-"""The training algorithms by name. A new one is a file in this folder and a line here; none imports torch on loading."""
+"""The training algorithms by name. A new one is a file in this folder and a line here; this loads no torch."""
 
 from __future__ import annotations
 

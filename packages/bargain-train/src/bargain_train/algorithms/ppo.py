@@ -57,90 +57,85 @@ class PPOConfig(PpoOptions, NetworkOptions, RunConfig):
 
 
 def train(config: PPOConfig, run: Run) -> NetworkPolicy:
-    """Trains until the budget is spent or the run is stopped; returns the policy and stores it in the run."""
+    """Trains until the budget is spent or the run is stopped; returns the policy and stores it in the run.
+
+    Raises:
+        ValueError: If a setting does not fit; no run is stored then.
+    """
     import torch
     from bargain_eval.evaluate import FINAL_EVAL_SEED, VALIDATION_SEED, evaluate_policy
 
-    from bargain_train.collect import Rollouts
-    from bargain_train.learner import ppo_phase
+    from bargain_train.collect import Player, Rollouts
+    from bargain_train.learner import evaluation_metrics, ppo_phase
     from bargain_train.networks import build_network
     from bargain_train.policies import NetworkPolicy, policy_checkpoint
+    from bargain_train.run import torch_threads
+    from bargain_train.seeds import derive_seed
     from bargain_train.updates import Learner
 
-    seats = config.learning_seats
-    opponent = None if config.opponent is None else run.load_opponent(config.opponent)
-    spec = config.spec()
-    if opponent is not None and opponent.observation == "history":
-        spec = spec.with_observation("history")
-
-    networks = [build_network(config.network_config(), config.spec()).to(run.device)]
-    if not config.share:
-        networks.append(build_network(config.network_config(), config.spec()).to(run.device))
+    seats, spec = config.learning_seats, config.spec()
+    networks = [build_network(config.network_config(), spec).to(run.device) for _ in range(1 if config.share else 2)]
     by_seat = networks[0], networks[-1]
-    learners = [
-        Learner(network, seats if config.share else (index,), config) for index, network in enumerate(networks)
-    ]
+    policy = NetworkPolicy(by_seat, device=run.device)
+    learners = [Learner(network, seats if config.share else (seat,), config) for seat, network in enumerate(networks)]
+    players: list[Player] = list(by_seat)
+    opponents = {}
+    if config.opponent is not None:
+        opponents = {"opponents": (config.opponent,)}
+        players[1 - seats[0]] = opponent = run.load_opponent(config.opponent)
+        if opponent.observation == "history":
+            spec = spec.with_observation("history")
     rollouts = Rollouts(
         spec,
-        tuple(by_seat[seat] if seat in seats else opponent for seat in (0, 1)),
+        (players[0], players[1]),
         num_envs=config.num_envs,
         length=config.rollout_steps,
         seed=config.seed,
         device=run.device,
         threads=run.threads,
     )
-    generator = torch.Generator(device=run.device).manual_seed(config.seed)
-    policy = NetworkPolicy(by_seat, device=run.device)
-
-    def state() -> dict[str, Any]:
-        return policy_checkpoint(
-            run.algorithm,
-            by_seat,
-            run.step,
-            resume={
-                "networks": [network.state_dict() for network in networks],
-                "optimizers": [learner.optimizer.state_dict() for learner in learners],
-                "rollouts": rollouts.state_dict(),
-                "generator": generator.get_state(),
-            },
-        )
-
-    def evaluate(seed: int) -> dict[str, Any]:
-        opponents = {} if config.opponent is None else {"opponents": (config.opponent,)}
-        return evaluate_policy(
-            policy,
-            num_games=config.eval_games,
-            seed=seed,
-            spec=config.spec(),
-            device=run.device,
-            results_dir=config.results_dir,
-            seats=seats,
-            threads=run.threads,
-            **opponents,
-        )
-
+    generator = torch.Generator(device=run.device).manual_seed(derive_seed(config.seed, "shuffle"))
     if run.resumed is not None:
-        for network, stored in zip(networks, run.resumed["networks"], strict=True):
-            network.load_state_dict(stored)
-        for learner, stored in zip(learners, run.resumed["optimizers"], strict=True):
-            learner.optimizer.load_state_dict(stored)
+        for learner, stored in zip(learners, run.resumed["learners"], strict=True):
+            learner.load_state_dict(stored)
         rollouts.load_state_dict(run.resumed["rollouts"])
         generator.set_state(run.resumed["generator"].cpu())
 
+    def checkpoint() -> dict[str, Any]:
+        state = {
+            "learners": [learner.state_dict() for learner in learners],
+            "rollouts": rollouts.state_dict(),
+            "generator": generator.get_state(),
+        }
+        return policy_checkpoint(run.algorithm, by_seat, run.step, resume=state)
+
+    def evaluate(seed: int) -> dict[str, Any]:
+        with torch_threads(1):
+            return evaluate_policy(
+                policy,
+                num_games=config.eval_games,
+                seed=seed,
+                spec=config.spec(),
+                device=run.device,
+                results_dir=config.results_dir,
+                seats=seats,
+                threads=run.threads,
+                **opponents,
+            )
+
+    run.start()
     for metrics in ppo_phase(learners, rollouts, spec, config.total_timesteps, run, generator):
         is_best = False
         if evaluated := run.due("eval"):
             evaluation = evaluate(VALIDATION_SEED)
-            metrics["eval/pool_payoff"] = evaluation["pool_payoff"]
-            if evaluation["self_play"] is not None:
-                metrics |= {f"eval/{name}": evaluation["self_play"][name] for name in ("payoff_0", "payoff_1", "total")}
+            metrics |= evaluation_metrics(evaluation)
             is_best = run.keep_best(evaluation["pool_payoff"])
         run.log(metrics, force=evaluated)
         if run.due("checkpoint") or is_best:
-            run.save(state(), is_best=is_best)
-    rollouts.close()
-
-    run.save(state())
+            run.save(checkpoint(), is_best=is_best)
+    if run.unsaved:
+        run.save(checkpoint())
     if not run.stopped:
-        run.finish(state(), evaluate(FINAL_EVAL_SEED), seat=None if config.opponent is None else seats[0])
+        run.finish(checkpoint(), evaluate(FINAL_EVAL_SEED), seat=None if config.opponent is None else seats[0])
+    rollouts.close()
     return policy

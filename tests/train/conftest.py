@@ -1,0 +1,89 @@
+"""Tiny training runs for the tests of this folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from bargain_eval.checkpoint import read_checkpoint
+from bargain_train.cli import main
+
+TINY = [
+    *("--game", "mini-b", "--hidden-dims", "16", "--num-envs", "32", "--rollout-steps", "8"),
+    *("--total-timesteps", "1024", "--eval-games", "20", "--threads", "1"),
+]
+"""Four updates of 256 steps; flags given after these win."""
+
+
+class Trained(NamedTuple):
+    """A stored run and the exit code of its command."""
+
+    code: int
+    folder: Path
+
+    @property
+    def run_id(self) -> str:
+        return f"ppo_{self.folder.name.removeprefix('run_')}"
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "metadata.json").read_text()))
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The metric lines without what the clock wrote."""
+        clock = ("timestamp", "steps_per_second")
+        lines = map(json.loads, (self.folder / "metrics.jsonl").read_text().splitlines())
+        return [{key: value for key, value in line.items() if key not in clock} for line in lines]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Every tensor of the final policy."""
+        networks = read_checkpoint(self.folder / "policy.pt")["networks"]
+        return {
+            f"{index}.{name}": tensor
+            for index, network in enumerate(networks)
+            for name, tensor in network["policy_state_dict"].items()
+        }
+
+    def assert_same_weights(self, other: Trained) -> None:
+        first, second = self.weights, other.weights
+        assert first.keys() == second.keys()
+        for name, tensor in first.items():
+            assert torch.equal(tensor, second[name]), name
+
+
+class Train:
+    """Runs `bargain-train ppo` with tiny settings and the given flags, in `root`."""
+
+    flags = TINY
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __call__(self, *flags: str) -> Trained:
+        before = set(self.root.glob("results/ppo/run_*"))
+        code = main(["ppo", *TINY, *flags])
+        (folder,) = set(self.root.glob("results/ppo/run_*")) - before
+        return Trained(code, folder)
+
+    def open(self, folder: Path, code: int = 0) -> Trained:
+        return Trained(code, folder)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    monkeypatch.chdir(tmp_path)
+    return Train(tmp_path)

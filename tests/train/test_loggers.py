@@ -1,0 +1,107 @@
+"""The sinks of metrics: console, TensorBoard, W&B, and the public `create_logger`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from bargain_train import create_logger
+from bargain_train.loggers import ConsoleLogger, MultiLogger
+
+if TYPE_CHECKING:
+    from tests.train.conftest import Train
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, dict[str, float]]] = []
+        self.closed = False
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.lines.append((step, metrics))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_numpy_and_torch_scalars_reach_every_sink() -> None:
+    sinks = _Sink(), _Sink()
+    logger = MultiLogger(sinks)  # type: ignore[arg-type]
+    logger.log(3, {"a": np.float32(0.5), "b": torch.tensor(2), "c": 1, "d": np.int64(4), "e": True})
+    logger.close()
+    for sink in sinks:
+        assert sink.lines == [(3, {"a": 0.5, "b": 2.0, "c": 1.0, "d": 4.0, "e": 1.0})]
+        assert sink.closed
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises((TypeError, ValueError)):
+        MultiLogger([]).log(1, {"a": [1, 2]})
+
+
+def test_the_console_prints_about_twenty_lines_with_aligned_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    logger = ConsoleLogger(total=100_000)
+    for step in range(128, 100_001, 128):
+        metrics = {"payoff_0": 0.5, "payoff_1": 0.25, "total": 0.75, "agreement_rate": 0.1, "other": 9.0}
+        logger.log(step, metrics | ({"eval/pool_payoff": 0.4} if step > 50_000 else {}))
+    logger.close()
+    lines = capsys.readouterr().err.splitlines()
+    numbers = [line for line in lines if "step" not in line]
+    headers = [line for line in lines if "step" in line]
+    assert 19 <= len(numbers) <= 21
+    assert len(headers) == 2
+    assert "eval pool" not in headers[0]
+    assert "eval pool" in headers[1]
+    assert {len(line) for line in lines} == {len(headers[0]), len(headers[1])}
+    assert "9.0" not in numbers[0]
+
+
+def test_the_console_shows_unknown_metrics_if_it_knows_none(capsys: pytest.CaptureFixture[str]) -> None:
+    create_logger().log(5, {"nash_conv[x]": 0.125})
+    assert "nash_conv[x]" in capsys.readouterr().err
+
+
+def test_create_logger_is_public_and_silent_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = create_logger(console=False)
+    logger.log(1, {"loss": 0.5})
+    logger.close()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_tensorboard_holds_every_finite_metric(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = create_logger(console=False, tensorboard_dir=tmp_path / "board")
+    for step in (10, 20):
+        logger.log(step, {"loss": step / 2, "eval/pool_payoff": 0.5, "broken": float("nan")})
+    logger.close()
+    events = EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    assert sorted(events.Tags()["scalars"]) == ["eval/pool_payoff", "loss"]
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(10, 5.0), (20, 10.0)]
+
+
+@pytest.mark.slow
+def test_a_run_writes_wandb_and_tensorboard_files(tmp_path: Path, train: Train) -> None:
+    flags = ["ppo", *train.flags, "--wandb=True", "--wandb_project=p", "--wandb-tags", "a", "b", "--tensorboard"]
+    subprocess.run(
+        [sys.executable, "-m", "bargain_train.cli", *flags],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+        env=os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"},
+    )
+    (folder,) = tmp_path.glob("results/ppo/run_*")
+    assert list(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    assert list(folder.glob("tensorboard/events.out.tfevents.*"))
+    assert '"status": "completed"' in (folder / "metadata.json").read_text()
