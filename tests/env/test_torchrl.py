@@ -124,3 +124,19 @@ def test_random_actions_are_legal() -> None:
         root = env.rand_action(root)
         assert root["action_mask"].gather(1, root["action"].unsqueeze(1)).all()
         root = env.step_and_maybe_reset(root)[1]
+
+
+def test_explicit_deals_are_dealt() -> None:
+    env = BargainEnv(num_envs=2)
+    values, outside = np.full((2, 2, 3), 50), np.full((2, 2), 300)
+    root = env.reset(options={"values": values, "outside": outside})
+    seen = env.spec_of_game.read_observation(root["observation"].numpy())
+    assert np.array_equal(seen.values, values[:, 0])
+    assert np.array_equal(seen.outside, outside[:, 0])
+
+
+def test_a_closed_environment_says_so() -> None:
+    env = BargainEnv(num_envs=2)
+    env.close()
+    with pytest.raises(RuntimeError, match="this engine is closed"):
+        env.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def test_a_run_writes_wandb_and_tensorboard_files(tmp_path: Path, train: Train) 
         env=os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"},
     )
     (folder,) = tmp_path.glob("results/ppo/run_*")
-    assert list(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    run_id = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))["run_id"]
+    assert list(folder.glob(f"wandb/offline-run-*-{run_id}/run-*.wandb"))
     assert list(folder.glob("tensorboard/events.out.tfevents.*"))
     assert '"status": "completed"' in (folder / "metadata.json").read_text()

@@ -69,3 +69,11 @@ def test_no_test_reaches_the_network() -> None:
         outward.connect(("192.0.2.1", 80))
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         pass
+
+
+def test_a_reader_that_stops_early_causes_no_traceback() -> None:
+    command = f"{sys.executable} -m bargain_train.cli ppo --help | head -n 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout.startswith("usage:")
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr

@@ -109,6 +109,11 @@ class BargainEnv(EnvBase):
         """Returns what the next step starts from: observation, mask, player, and no game done. Copies the rows."""
         return self._root()
 
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Releases the engine; any later call raises."""
+        super().close(raise_if_closed=raise_if_closed)
+        self.engine.close()
+
     def _set_seed(self, seed: int | None) -> None:
         self._next_seed = seed
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
 import sys
 import types
@@ -46,6 +47,9 @@ def run_cli(prog: str, description: str, commands: Mapping[str, Command], argv: 
         return run(_parse(options, prog, normalise_arguments(arguments[1:], options)))
     except SystemExit as stop:
         return int(stop.code or 0)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted.\n")
         return 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,6 +161,7 @@ def create_logger(
     total: int | None = None,
     start: int = 0,
     wandb_dir: str | Path | None = None,
+    wandb_id: str | None = None,
 ) -> MultiLogger:
     """Builds a logger with `log(step, metrics)` and `close()`.
 
@@ -173,6 +175,7 @@ def create_logger(
         total: Budget in steps, for the progress bar.
         start: Steps done before.
         wandb_dir: Where W&B keeps its files; the current folder if None.
+        wandb_id: W&B id, so that a resumed run goes on in the same W&B run. A sweep's own id goes before it.
 
     Raises:
         ValueError: If TensorBoard is wanted and not installed.
@@ -190,6 +193,7 @@ def create_logger(
         service = WandbLogger(
             exp_name=wandb_name,
             project=wandb_project,
+            id=os.environ.get("WANDB_RUN_ID", wandb_id),
             save_dir=None if wandb_dir is None else str(wandb_dir),
             log_env_packages=False,
             config=dict(wandb_config or {}),

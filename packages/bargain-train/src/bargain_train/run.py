@@ -156,6 +156,7 @@ class Run:
             wandb_config=config.to_dict(),
             wandb_tags=tags,
             wandb_dir=self._record.path,
+            wandb_id=self._record.run_id,
             tensorboard_dir=self._record.path / "tensorboard" if config.tensorboard else None,
             total=config.total_timesteps,
             start=self.step,

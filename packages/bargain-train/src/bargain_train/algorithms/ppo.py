@@ -29,6 +29,7 @@ class PPOConfig(PpoOptions, NetworkOptions, RunConfig):
         bargain-train ppo --num-envs 4096 --total-timesteps 5000000
         bargain-train ppo --opponent greedy --seat 0 --total-timesteps 1000000
         bargain-train ppo --game mini-b --total-timesteps 500000 --observation history
+        bargain-train ppo --config settings.json --seed 7
         bargain-train ppo --resume ppo_20260101_120000_seed42
     """
 
