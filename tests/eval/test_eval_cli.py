@@ -71,6 +71,7 @@ def parse(*argv: str) -> Options:
         (["--text=True"], "text", "True"),
         (["--maybe=True"], "maybe", True),
         (["--count=7"], "count", 7),
+        (["--outside-range", ".1", ".5"], "game", GameOptions(outside_range=(0.1, 0.5))),
         (["--quantities=[2, 1]", "--max_value", "3"], "game", GameOptions(quantities=(2, 1), max_value=3)),
     ],
 )
@@ -201,6 +202,7 @@ def test_game_options_describe_games() -> None:
     assert GameOptions(game="mini-b").spec() == GAMES["mini-b"]
     small = GameOptions(quantities=(2, 1), max_value=3, rounds=2, min_value=1)
     assert small.spec() == GAMES["mini-c"]
+    assert GameOptions(outside_range=(0.1, 0.5)).spec() == GameSpec(outside_range=(0.1, 0.5))
     assert GameOptions(rounds=5, discount=0.98).spec() == GameSpec(max_rounds=5, discount=0.98)
 
 

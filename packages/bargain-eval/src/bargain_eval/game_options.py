@@ -29,6 +29,8 @@ class GameOptions:
     """Rounds of one move a seat (standard: 3)."""
     discount: float | None = None
     """Factor on the payoff for every round completed (standard: 1)."""
+    outside_range: tuple[float, float] | None = None
+    """The outside offer is uniform between these fractions of the own total (standard: 0 1)."""
 
     def __post_init__(self) -> None:
         self.spec()
@@ -41,6 +43,7 @@ class GameOptions:
             "max_value": self.max_value,
             "max_rounds": self.rounds,
             "discount": self.discount,
+            "outside_range": self.outside_range,
         }
         given = {name: number for name, number in numbers.items() if number is not None}
         if self.game is not None and given:
