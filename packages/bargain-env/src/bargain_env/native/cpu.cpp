@@ -143,8 +143,9 @@ class Core {
     template <typename F>
     void run(F&& row_function) {
         nb::gil_scoped_release release;
-        pool_.run(num_envs_, [&](i64 first, i64 last) {
-            for (i64 row = first; row < last; ++row) row_function(row);
+        pool_.run(num_envs_, [&row_function](i64 first, i64 last) {
+            const auto own = row_function;  // on this thread's stack, away from what the other threads write
+            for (i64 row = first; row < last; ++row) own(row);
         });
     }
 

@@ -1,6 +1,7 @@
 // A fixed set of threads that share the rows of a batch in equal contiguous parts.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -9,6 +10,10 @@
 #include <vector>
 
 namespace bargain {
+
+// Threads look for work this long (about a tenth of a millisecond) before they sleep: a step of a few thousand games is
+// shorter than what it takes to wake a sleeping thread.
+constexpr int SPINS = 60000;
 
 class Pool {
   public:
@@ -36,15 +41,16 @@ class Pool {
             body(0, size);
             return;
         }
+        size_ = size;
+        body_ = [&body](long long first, long long last) { body(first, last); };
+        pending_ = threads_ - 1;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            size_ = size;
-            body_ = [&body](long long first, long long last) { body(first, last); };
-            pending_ = threads_ - 1;
-            ++generation_;
+            ++generation_;  // publishes the lines above to the workers
         }
         wake_.notify_all();
         body(0, part_start(1));
+        if (spin([this] { return pending_ == 0; })) return;
         std::unique_lock<std::mutex> lock(mutex_);
         done_.wait(lock, [this] { return pending_ == 0; });
     }
@@ -52,17 +58,29 @@ class Pool {
   private:
     long long part_start(int part) const { return size_ * part / threads_; }
 
+    template <typename P>
+    static bool spin(P&& ready) {
+        for (int k = 0; k < SPINS; ++k) {
+            if (ready()) return true;
+        }
+        return false;
+    }
+
     void work(int part) {
         unsigned long long seen = 0;
-        std::unique_lock<std::mutex> lock(mutex_);
+        const auto called = [this, &seen] { return stop_ || generation_ != seen; };
         for (;;) {
-            wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
+            if (!spin(called)) {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, called);
+            }
             if (stop_) return;
             seen = generation_;
-            lock.unlock();
             body_(part_start(part), part_start(part + 1));
-            lock.lock();
-            if (--pending_ == 0) done_.notify_one();
+            if (--pending_ == 0) {
+                std::lock_guard<std::mutex> lock(mutex_);  // the caller is either before its test or asleep
+                done_.notify_one();
+            }
         }
     }
 
@@ -72,9 +90,9 @@ class Pool {
     std::condition_variable wake_, done_;
     std::function<void(long long, long long)> body_;
     long long size_ = 0;
-    unsigned long long generation_ = 0;
-    int pending_ = 0;
-    bool stop_ = false;
+    std::atomic<unsigned long long> generation_{0};
+    std::atomic<int> pending_{0};
+    std::atomic<bool> stop_{false};
 };
 
 }  // namespace bargain
