@@ -35,6 +35,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "max_value": (SMALL, {"max_value": 9}),
     "rounds": (SMALL, {"rounds": 3}),
     "discount": (SMALL, {"discount": 0.5}),
+    "outside_range": (SMALL, {"outside_range": (0.1, 0.5)}),
     "observation": ({}, {"observation": "history"}),
     "total_timesteps": ({}, {"total_timesteps": 512}),
     "seed": ({}, {"seed": 1}),
