@@ -22,7 +22,8 @@ os.environ.pop("OPENAI_API_KEY", None)
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 # Where bargain-eval is installed without its extra, no policy can be stored or read; the rest is tested all the same.
-collect_ignore = [] if HAS_TORCH else [f"eval/test_{name}.py" for name in ("checkpoint", "results", "results_cli")]
+NEED_TORCH = ("checkpoint", "results", "results_cli", "results_crash", "results_store")
+collect_ignore = [] if HAS_TORCH else [f"eval/test_{name}.py" for name in NEED_TORCH]
 
 THEIR_WARNINGS = (
     "ignore:Creating .* which inherits from WeightUpdaterBase is deprecated:DeprecationWarning",  # importing torchrl
