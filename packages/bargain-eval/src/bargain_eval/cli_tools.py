@@ -36,6 +36,16 @@ def run_cli(prog: str, description: str, commands: Mapping[str, Command], argv: 
         argv: The arguments after the program's name; those of the process if None.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(prog, description, commands, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(prog: str, description: str, commands: Mapping[str, Command], arguments: list[str]) -> int:
     name = arguments[0] if arguments else ""
     try:
         if name.startswith("-"):
@@ -47,9 +57,6 @@ def run_cli(prog: str, description: str, commands: Mapping[str, Command], argv: 
         return run(_parse(options, prog, normalise_arguments(arguments[1:], options)))
     except SystemExit as stop:
         return int(stop.code or 0)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted.\n")
         return 130
