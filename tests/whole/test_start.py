@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import os
+import socket
 import subprocess
 import sys
 
@@ -72,10 +72,11 @@ def test_no_test_reaches_the_network() -> None:
         pass
 
 
-def test_a_reader_that_is_gone_causes_no_traceback() -> None:
+@pytest.mark.parametrize("arguments", [["ppo", "--help"], ["--help"]], ids=["long", "short"])
+def test_a_reader_that_is_gone_causes_no_traceback(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "bargain_train.cli", "ppo", "--help"]
+    command = [sys.executable, "-m", "bargain_train.cli", *arguments]
     result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(writer)
     assert result.stderr == ""
