@@ -151,7 +151,6 @@ def test_a_policy_that_does_not_exist_on_a_game_says_so() -> None:
         load_policy("tioli", GameSpec(discount=0.9))
 
 
-def test_auto_is_a_device_that_exists() -> None:
-    torch = pytest.importorskip("torch")
-    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+def test_auto_is_a_device_that_the_engine_plays_on() -> None:
+    assert resolve_device("auto") == "cpu"
     assert resolve_device("cuda:3") == "cuda:3"

@@ -43,7 +43,7 @@ def evaluate_policy(
         num_games: Deals; each is played once per opponent and seat, and once in self-play.
         seed: Key of the deals.
         spec: The game; None = the policy's own.
-        device: Where the games and the policies loaded here run; "auto" takes a GPU if there is one.
+        device: Where the games and the policies loaded here run; "auto" is the CPU.
         results_dir: Where `run:` policy strings are looked up.
         opponents: Policy strings.
         seats: The seats that the policy takes.

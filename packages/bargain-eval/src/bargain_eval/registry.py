@@ -6,7 +6,6 @@ An entry point's value is a callable that takes one `PolicyRequest` and returns 
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
@@ -53,17 +52,8 @@ def load_policy(
 
 
 def resolve_device(device: str) -> str:
-    """Returns `device`, with "auto" replaced by "cuda" if torch is installed and sees a GPU, else "cpu".
-
-    Only "auto" imports torch.
-    """
-    if device != "auto":
-        return device
-    if importlib.util.find_spec("torch") is None:
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Returns `device`, with "auto" replaced by "cpu", the only device that this version's engine plays on."""
+    return "cpu" if device == "auto" else device
 
 
 def policy_names() -> list[str]:

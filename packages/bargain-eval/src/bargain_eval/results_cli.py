@@ -63,7 +63,7 @@ class ResultsOptions:
     results_dir: Path = Path("results")
     """The folder of the runs."""
     device: str = "auto"
-    """With --evaluate: where to compute (auto, cpu, cuda, cuda:1)."""
+    """With --evaluate: where to compute: cpu or auto, which are the same in this version."""
     eval_games: int = 1000
     """With --evaluate: the number of games."""
     format: ExportFormat | None = None

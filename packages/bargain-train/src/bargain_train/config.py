@@ -19,7 +19,7 @@ class NetworkOptions:
     """The network that learns."""
 
     network: Literal["mlp", "transformer"] = "mlp"
-    """mlp: linear layers with ReLU; transformer: one token per group of features (about 10 times slower)."""
+    """mlp: linear layers with ReLU; transformer: one token per group of features (about 18 times slower)."""
     hidden_dims: tuple[Positive, ...] = (256, 256)
     """Sizes of the hidden layers of the mlp."""
     d_model: Positive = 128
@@ -87,7 +87,7 @@ class RunConfig(GameOptions):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     """Seed of the networks, the deals and every random draw."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    """Where to train; in this version auto is the CPU, and cuda is refused."""
     cuda_device: Annotated[int, Field(ge=0)] = 0
     """Which GPU, with --device cuda."""
     threads: Annotated[int, Field(ge=0)] = 0

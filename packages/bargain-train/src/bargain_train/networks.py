@@ -94,7 +94,7 @@ class MaskPattern(nn.Module):
         self.register_buffer("table", torch.stack(rows), persistent=False)
 
     def forward(self, observation: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Returns `observation @ weight.T + bias` with an eighth of the products (for the standard game)."""
+        """Returns `observation @ weight.T + bias` with a seventh of the products (for the standard game)."""
         offers = observation[:, self.start : self.start + 1]
         accept = observation[:, self.accept : self.accept + 1]
         pattern = torch.cat(
