@@ -30,6 +30,8 @@ constexpr i8 PLAYING = 0, DEAL = 1, WALK = 2;
 // The only four legality patterns: no offer yet, everything, seat 1's last decision, finished.
 constexpr i8 MASK_OPENING = 0, MASK_FULL = 1, MASK_CLOSING = 2, MASK_NONE = 3;
 
+// The size and law of a game. The functions below take any type with these members: a compiler that knows some of them
+// (`static constexpr`) unrolls and folds what depends on them.
 struct Spec {
     i32 num_items, max_rounds, min_value, max_value, outside_low, outside_high, history;
     i32 num_offers, num_actions, max_turns, standing_dim, observation_dim;
@@ -84,6 +86,11 @@ BARGAIN_FN Draws make_draws(u64 seed, i64 game, i64 episode, u32 first_block, u3
     return Draws{seed, (u64)game, (u64)episode, first_block, 0, 4 * num_blocks, Words{{0, 0, 0, 0}}};
 }
 
+// A selection, not an index: a local array that is indexed would live in memory on a GPU.
+BARGAIN_FN u32 word(const Words& words, u32 k) {
+    return k < 2 ? (k == 0 ? words.w[0] : words.w[1]) : (k == 2 ? words.w[2] : words.w[3]);
+}
+
 // Uniform integer in 0 .. bound - 1 without modulo bias (Lemire 2019, algorithm 5).
 BARGAIN_FN u32 below(Draws& draws, u32 bound) {
     u32 threshold = 0;
@@ -95,7 +102,7 @@ BARGAIN_FN u32 below(Draws& draws, u32 bound) {
                                  (u32)(draws.episode >> 32 << 8) | block}};
             draws.words = philox4x32(counter, (u32)draws.seed, (u32)(draws.seed >> 32));
         }
-        const u64 product = (u64)draws.words.w[draws.used % 4] * bound;
+        const u64 product = (u64)word(draws.words, draws.used % 4) * bound;
         ++draws.used;
         const u32 low = (u32)product;
         if (low >= bound || draws.used == draws.limit) return (u32)(product >> 32);
@@ -109,13 +116,15 @@ BARGAIN_FN u32 below(Draws& draws, u32 bound) {
 
 // Deals -----------------------------------------------------------------------------------------
 
-BARGAIN_FN i32 own_total(const Spec& spec, const i32* values) {
+template <class S>
+BARGAIN_FN i32 own_total(const S& spec, const i32* values) {
     i32 total = 0;
     for (int item = 0; item < spec.num_items; ++item) total += spec.quantities[item] * values[item];
     return total;
 }
 
-BARGAIN_FN void deal(const Spec& spec, u64 seed, i64 game, i64 episode, i32* values, i32* outside) {
+template <class S>
+BARGAIN_FN void deal(const S& spec, u64 seed, i64 game, i64 episode, i32* values, i32* outside) {
     Draws draws = make_draws(seed, game, episode, 0, DEAL_BLOCKS);
     const u32 width = (u32)(spec.max_value - spec.min_value + 1);
     for (int k = 0; k < 2 * spec.num_items; ++k) values[k] = spec.min_value + (i32)below(draws, width);
@@ -135,24 +144,28 @@ BARGAIN_FN void deal(const Spec& spec, u64 seed, i64 game, i64 episode, i32* val
 BARGAIN_FN i32 mover(const Game& game) { return (game.turn - (game.finished ? 1 : 0)) & 1; }
 BARGAIN_FN i32 round_of(const Game& game) { return (game.turn - (game.finished ? 1 : 0)) >> 1; }
 
-BARGAIN_FN i8 mask_kind(const Spec& spec, const Game& game) {
+template <class S>
+BARGAIN_FN i8 mask_kind(const S& spec, const Game& game) {
     if (game.finished) return MASK_NONE;
     if (game.offer < 0) return MASK_OPENING;
     return game.turn == spec.max_turns - 1 ? MASK_CLOSING : MASK_FULL;
 }
 
-BARGAIN_FN bool is_legal(const Spec& spec, i8 kind, i64 action) {
+template <class S>
+BARGAIN_FN bool is_legal(const S& spec, i8 kind, i64 action) {
     if (action >= 0 && action < spec.num_offers) return kind == MASK_OPENING || kind == MASK_FULL;
     if (action == spec.num_offers) return kind == MASK_FULL || kind == MASK_CLOSING;
     return action == spec.num_offers + 1 && kind != MASK_NONE;
 }
 
 // Units of `item` that seat 1 receives under `offer`; `stride` is the product of (q + 1) over the later types.
-BARGAIN_FN i32 offer_count(const Spec& spec, i32 offer, i32 item, i32 stride) {
+template <class S>
+BARGAIN_FN i32 offer_count(const S& spec, i32 offer, i32 item, i32 stride) {
     return offer / stride % (spec.quantities[item] + 1);
 }
 
-BARGAIN_FN i32 bundle_value(const Spec& spec, const i32* values, i32 seat, i32 offer) {
+template <class S>
+BARGAIN_FN i32 bundle_value(const S& spec, const i32* values, i32 seat, i32 offer) {
     i32 value = 0, stride = 1;
     for (int item = spec.num_items - 1; item >= 0; --item) {
         const i32 count = offer_count(spec, offer, item, stride);
@@ -162,13 +175,15 @@ BARGAIN_FN i32 bundle_value(const Spec& spec, const i32* values, i32 seat, i32 o
     return value;
 }
 
-BARGAIN_FN float share(const Spec& spec, i32 payoff, i32 total, i32 round) {
+template <class S>
+BARGAIN_FN float share(const S& spec, i32 payoff, i32 total, i32 round) {
     const float fraction = (float)payoff / (float)total;
     return spec.discounted ? fraction * spec.discount[round] : fraction;
 }
 
 // Plays one action of the mover of a game that goes on; an illegal one is executed as walk.
-BARGAIN_FN Move play(const Spec& spec, Game& game, i64 action) {
+template <class S>
+BARGAIN_FN Move play(const S& spec, Game& game, i64 action) {
     Move move{PLAYING, false, {0.0f, 0.0f}};
     move.illegal = !is_legal(spec, mask_kind(spec, game), action);
     const i16 executed = move.illegal ? (i16)(spec.num_offers + 1) : (i16)action;
@@ -190,7 +205,8 @@ BARGAIN_FN Move play(const Spec& spec, Game& game, i64 action) {
 }
 
 // A uniform legal action: a pure function of (seed, stream, game, episode, turn). Walk where the game is finished.
-BARGAIN_FN i64 random_action(const Spec& spec, const Game& game, u64 seed, u64 stream, i64 index, i64 episode) {
+template <class S>
+BARGAIN_FN i64 random_action(const S& spec, const Game& game, u64 seed, u64 stream, i64 index, i64 episode) {
     const i8 kind = mask_kind(spec, game);
     if (kind == MASK_NONE) return spec.num_offers + 1;
     Draws draws = make_draws(seed + stream * 0x9E3779B97F4A7C15ull, index, episode, PLAY_BLOCK + (u32)game.turn, 1);
@@ -202,7 +218,8 @@ BARGAIN_FN i64 random_action(const Spec& spec, const Game& game, u64 seed, u64 s
 // Observations ----------------------------------------------------------------------------------
 
 // Writes the fraction of each type that `seat` would receive, or -1 each where `offer` is no offer.
-BARGAIN_FN void write_fractions(const Spec& spec, i32 offer, i32 seat, float* out) {
+template <class S>
+BARGAIN_FN void write_fractions(const S& spec, i32 offer, i32 seat, float* out) {
     i32 stride = 1;
     for (int item = spec.num_items - 1; item >= 0; --item) {
         const i32 quantity = spec.quantities[item];
@@ -216,20 +233,41 @@ BARGAIN_FN void write_fractions(const Spec& spec, i32 offer, i32 seat, float* ou
     }
 }
 
+// The parts of a view, in order: own values and outside offer [I + 1], fractions of the standing offer [I], state [3],
+// the mask slice [A] and, in history observations, the offers made so far [(max_turns - 1) * I].
+template <class S>
+BARGAIN_FN void write_own(const S& spec, const i32* values, i32 outside, float* out) {
+    for (int item = 0; item < spec.num_items; ++item) out[item] = (float)values[item] / (float)spec.max_value;
+    out[spec.num_items] = (float)outside / (float)own_total(spec, values);
+}
+
+// The state of a game that goes on: an offer stands, the round, the observer's seat.
+template <class S>
+BARGAIN_FN void write_state(const S& spec, i32 turn, i32 seat, float* out) {
+    out[0] = turn > 0 ? 1.0f : 0.0f;
+    out[1] = (float)(turn >> 1) / (float)(spec.max_rounds > 1 ? spec.max_rounds - 1 : 1);
+    out[2] = (float)seat;
+}
+
+template <class S>
+BARGAIN_FN i32 state_offset(const S& spec) {
+    return 2 * spec.num_items + 1;
+}
+
+template <class S>
+BARGAIN_FN i32 mask_offset(const S& spec) {
+    return 2 * spec.num_items + 4;
+}
+
 // Writes everything of the view of `seat` in a game that goes on, except the mask slice.
-BARGAIN_FN void write_view(const Spec& spec, const Game& game, i32 seat, float* out) {
-    const i32* values = game.values + seat * spec.num_items;
-    const i32 items = spec.num_items;
-    for (int item = 0; item < items; ++item) out[item] = (float)values[item] / (float)spec.max_value;
-    out[items] = (float)game.outside[seat] / (float)own_total(spec, values);
-    write_fractions(spec, game.offer, seat, out + items + 1);
-    float* state = out + 2 * items + 1;
-    state[0] = game.offer >= 0 ? 1.0f : 0.0f;
-    state[1] = (float)round_of(game) / (float)(spec.max_rounds > 1 ? spec.max_rounds - 1 : 1);
-    state[2] = (float)seat;
+template <class S>
+BARGAIN_FN void write_view(const S& spec, const Game& game, i32 seat, float* out) {
+    write_own(spec, game.values + seat * spec.num_items, game.outside[seat], out);
+    write_fractions(spec, game.offer, seat, out + spec.num_items + 1);
+    write_state(spec, game.turn, seat, out + state_offset(spec));
     if (!spec.history) return;
     float* slot = out + spec.standing_dim;
-    for (int k = 0; k < spec.max_turns - 1; ++k, slot += items) {
+    for (int k = 0; k < spec.max_turns - 1; ++k, slot += spec.num_items) {
         write_fractions(spec, k < game.turn ? game.moves[k] : -1, seat, slot);
     }
 }
