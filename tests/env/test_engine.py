@@ -102,7 +102,7 @@ def test_explicit_deals() -> None:
 
 
 def test_reset_mask_leaves_the_other_rows_alone() -> None:
-    engine = _engine(6, both_seats=True)
+    engine = _engine(6)
     _play(engine, 3)
     before = snapshot(engine)
     selected = np.array([True, False, True, False, False, True])
@@ -130,7 +130,7 @@ def test_first_reset_deals_episode_zero_and_later_ones_the_next() -> None:
 
 
 def test_automatic_resets_show_fresh_games() -> None:
-    check_freshness(_engine(60, both_seats=True), num_steps=100)
+    check_freshness(_engine(60), num_steps=100)
     engine = _engine(60)
     for step in range(200):
         engine.step(engine.random_actions(step))
@@ -139,9 +139,8 @@ def test_automatic_resets_show_fresh_games() -> None:
         assert np.all(opened[:, SPEC.slices["state"]] == 0)
 
 
-@pytest.mark.parametrize("both_seats", [False, True])
-def test_finished_rows_rest_until_told(both_seats: bool) -> None:
-    engine = _engine(8, autoreset=False, both_seats=both_seats)
+def test_finished_rows_rest_until_told() -> None:
+    engine = _engine(8, autoreset=False)
     _play(engine, 3)
     engine.step(np.array([ACCEPT, WALK, 500] + [4] * 5))
     finished = np.arange(8) < 3
@@ -154,7 +153,12 @@ def test_finished_rows_rest_until_told(both_seats: bool) -> None:
         if engine.terminated.all():
             break
         assert np.all(engine.observation[finished] == 0)
-        assert engine.waiting_observation is None or np.all(engine.waiting_observation[finished] == 0)
+        shown = snapshot(engine)
+        assert np.all(shown["seat observation"][finished] == 0)
+        assert [axis.tolist() for axis in shown["seat action_mask"][finished].nonzero()[1:]] == [
+            [0, 1] * 3,
+            [SPEC.noop_action, WALK] * 3,
+        ]
         assert not engine.action_mask[finished].any()
         assert np.all(engine.mover[finished] == 1)
         assert np.all(engine.reward[finished] == 0)

@@ -13,6 +13,7 @@ from bargain_env.testing import (
     check_determinism,
     check_engine_parity,
     check_freshness,
+    check_rollout,
     check_state_round_trip,
     snapshot,
 )
@@ -53,9 +54,9 @@ def test_ten_thousand_games_on_two_threads_equal_one(name: str) -> None:
 @each_spec
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_any_batch_size_plays_the_same_games(name: str, threads: int) -> None:
-    whole = make_engine(SPECS[name], 1000, seed=5, both_seats=True)
+    whole = make_engine(SPECS[name], 1000, seed=5)
     parts = [
-        make_engine(SPECS[name], size, seed=5, first_game=first, threads=threads, both_seats=True)
+        make_engine(SPECS[name], size, seed=5, first_game=first, threads=threads)
         for first, size in ((0, 1), (1, 7), (8, 33), (41, 959))
     ]
     for step in range(20):
@@ -75,7 +76,9 @@ def test_conformance_checks_hold(name: str) -> None:
     spec = SPECS[name]
     check_determinism(make_engine, spec)
     check_state_round_trip(make_engine, spec)
-    check_freshness(make_engine(spec, 40, both_seats=True))
+    check_freshness(make_engine(spec, 40))
+    check_rollout(make_engine, spec)
+    check_rollout(functools.partial(make_engine, threads=3), spec)
 
 
 class _Broken:
@@ -98,7 +101,7 @@ class _Broken:
         self._steps += 1
 
 
-@pytest.mark.parametrize("field", ["observation", "waiting_observation", "action_mask", "mover", "reward", "illegal"])
+@pytest.mark.parametrize("field", ["observation", "action_mask", "mover", "reward", "illegal"])
 def test_the_parity_check_names_field_row_and_step(field: str) -> None:
     def make(**arguments: object) -> Engine:
         broken: Engine = _Broken(field, **arguments)  # type: ignore[assignment]

@@ -141,11 +141,15 @@ LARGE = GameSpec(item_quantities=(1, 2), min_value=5_500_000, max_value=5_592_40
 
 @pytest.mark.parametrize("spec", [DEFAULT, GAMES["mini-a"], LARGE, EIGHT_TYPES.with_observation("history")])
 def test_read_observation_returns_the_integers_behind_it(spec: GameSpec) -> None:
-    engine = make_engine(spec, 512, both_seats=True)
+    engine = make_engine(spec, 512)
+    views, rows = np.empty((2, 512, spec.observation_dim), np.float32), np.arange(512)
+    masks = np.empty((2, 512, spec.num_actions + 1), np.int8)
     for step in range(8):
         state = engine.get_state()
-        for seat_shift, view in ((0, engine.observation), (1, engine.waiting_observation)):
-            read, seat, rows = spec.read_observation(view), (engine.mover + seat_shift) % 2, np.arange(512)
+        engine.seat_views(views, masks)
+        first, second = np.zeros(512, int), np.ones(512, int)
+        for seat, view in ((engine.mover, engine.observation), (first, views[0]), (second, views[1])):
+            read = spec.read_observation(view)
             offers = np.where(state["offer"] < 0, 0, state["offer"])
             to_seat_1 = spec.decode_offer(offers)
             mine = np.where(seat[:, None] == 1, to_seat_1, np.array(spec.item_quantities) - to_seat_1)

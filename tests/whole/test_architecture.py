@@ -39,10 +39,11 @@ ROOMS: dict[str, Room] = {
     "env.checks": Room("numpy env.spec"),
     "env.reference": Room("numpy env.spec"),
     "env.engine": Room("env.spec", "env.cpu_engine"),
-    "env.cpu_engine": Room("numpy env._cpu env.checks env.engine env.spec"),
+    "env.layout": Room("numpy env.spec"),
+    "env.cpu_engine": Room("numpy env._cpu env.checks env.engine env.layout env.spec"),
     "env.pettingzoo_env": Room("numpy gymnasium pettingzoo env.engine env.spec"),
     "env.torchrl_env": Room("torch tensordict torchrl env.engine env.spec"),
-    "env.testing": Room("numpy env.engine env.reference env.spec", "torch"),
+    "env.testing": Room("numpy env.engine env.layout env.reference env.spec", "torch"),
     # what plays
     "eval": Room("", "eval.*"),
     "eval.policy": Room("numpy env.spec", "torch"),

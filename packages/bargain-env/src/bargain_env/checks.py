@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from bargain_env.spec import GameSpec
 
+ROLLOUT_KEYS = ("observation", "action_mask", "mover", "action", "reward", "terminated")
+"""The arrays that `Engine.random_rollout` can write."""
+
 Deal = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -77,6 +80,21 @@ def check_deal(spec: GameSpec, num_envs: int, values: Any, outside: Any, selecte
     if np.any((dealt_outside[selected] < 0) | (dealt_outside[selected] > totals)):
         raise ValueError("outside offers must lie between 0 and the seat's own total.")
     return dealt_values, dealt_outside
+
+
+def check_rollout(out: Mapping[str, Any]) -> int:
+    """Returns the steps `T` of the arrays of `Engine.random_rollout`.
+
+    Raises:
+        ValueError: If there is no array, one has an unknown name, or they differ in their first dimension.
+    """
+    unknown = sorted(set(out) - set(ROLLOUT_KEYS))
+    if unknown or not out:
+        raise ValueError(f"out holds any of the arrays {', '.join(ROLLOUT_KEYS)}; got {', '.join(out) or 'none'}.")
+    steps = {name: np.shape(array)[:1] for name, array in out.items()}
+    if len(set(steps.values())) != 1 or () in steps.values():
+        raise ValueError(f"the arrays of out must share their first dimension T, got {steps}.")
+    return int(next(iter(steps.values()))[0])
 
 
 def check_state(spec: GameSpec, current: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:

@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bargain_env import _cpu
-from bargain_env.checks import check_array, check_deal, check_integer, check_seed, check_state
+from bargain_env.checks import (
+    check_array,
+    check_deal,
+    check_integer,
+    check_rollout,
+    check_seed,
+    check_state,
+)
 from bargain_env.engine import STATE_KEYS
+from bargain_env.layout import Layout, buffer_layout, rollout_layout, seat_views_layout, spec_fields, state_layout
 from bargain_env.spec import GameSpec
 
 
@@ -31,7 +39,6 @@ class CpuEngine:
     """
 
     observation: NDArray[np.float32]
-    waiting_observation: NDArray[np.float32] | None
     action_mask: NDArray[np.bool_]
     mover: NDArray[np.int8]
     reward: NDArray[np.float32]
@@ -57,7 +64,6 @@ class CpuEngine:
         first_game: int = 0,
         threads: int = 1,
         autoreset: bool = True,
-        both_seats: bool = False,
     ) -> None:
         self.spec = spec
         self.num_envs = check_integer("num_envs", num_envs, 1, 2**31 - 1)
@@ -65,16 +71,14 @@ class CpuEngine:
         self.first_game = check_integer("first_game", first_game, 0, 2**63 - 1 - self.num_envs)
         self.threads = check_integer("threads", threads, 1, 1024)
         self.autoreset = bool(autoreset)
-        self.both_seats = bool(both_seats)
-        self._state = _allocate(_state_layout(spec, self.num_envs))
-        self.buffers = _allocate(_buffer_layout(spec, self.num_envs, self.both_seats))
-        self.waiting_observation = None
+        self._state = _allocate(state_layout(spec, self.num_envs))
+        self.buffers = _allocate(buffer_layout(spec, self.num_envs))
         for name, array in self.buffers.items():
             view = array.view()
             view.flags.writeable = False
             setattr(self, name, view)
         self._core: Any = _cpu.Core(
-            _native_spec(spec),
+            _cpu.make_spec(spec_fields(spec)),
             self.num_envs,
             self.buffers | {f"state_{name}": array for name, array in self._state.items()},
             self.threads,
@@ -130,11 +134,34 @@ class CpuEngine:
             ValueError: If `stream` is out of range, or `out` is no writable contiguous int64 array `[B]`.
         """
         result = np.empty(self.num_envs, dtype=np.int64) if out is None else out
-        check_array("out", result, (self.num_envs,), np.int64)
-        if not (isinstance(result, np.ndarray) and result.flags.carray):
-            raise ValueError("out must be a writable contiguous numpy array.")
+        _check_output("out", result, (self.num_envs,), np.int64)
         self._open_core().random_actions(check_seed(stream, "stream"), result)
         return result
+
+    def seat_views(self, observation: NDArray[np.float32], action_mask: NDArray[np.int8]) -> None:
+        """Writes both seats' views; see `Engine.seat_views`.
+
+        Raises:
+            ValueError: If an array has the wrong shape or dtype, or is not writable and contiguous.
+        """
+        layout = seat_views_layout(self.spec, self.num_envs)
+        for name, array in (("observation", observation), ("action_mask", action_mask)):
+            _check_output(name, array, *layout[name])
+        self._open_core().seat_views(observation, action_mask)
+
+    def random_rollout(self, out: Mapping[str, NDArray[Any]], stream: int = 0) -> None:
+        """Plays `T` uniform legal actions of every game in one pass; see `Engine.random_rollout`.
+
+        Raises:
+            ValueError: If `stream` is out of range, `out` is empty or holds an unknown name, or an array has the wrong
+                shape or dtype, or is not writable and contiguous.
+        """
+        core, steps = self._open_core(), check_rollout(out)
+        layout = rollout_layout(self.spec, self.num_envs, steps)
+        for name, array in out.items():
+            _check_output(name, array, *layout[name])
+        self._unplayed[:] = False
+        core.random_rollout(check_seed(stream, "stream"), dict(out), steps, self.autoreset)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Returns copies of the arrays of `STATE_KEYS`; the deals' key (`seed`) is not among them."""
@@ -164,56 +191,11 @@ class CpuEngine:
         return self._core
 
 
-Layout = dict[str, tuple[tuple[int, ...], type]]
-
-
-def _state_layout(spec: GameSpec, num_envs: int) -> Layout:
-    return {
-        "values": ((num_envs, 2, spec.num_items), np.int32),
-        "outside": ((num_envs, 2), np.int32),
-        "actions": ((num_envs, spec.max_turns), np.int16),
-        "offer": ((num_envs,), np.int16),
-        "turn": ((num_envs,), np.int8),
-        "finished": ((num_envs,), np.bool_),
-        "game": ((num_envs,), np.int64),
-        "episode": ((num_envs,), np.int64),
-    }
-
-
-def _buffer_layout(spec: GameSpec, num_envs: int, both_seats: bool) -> Layout:
-    state = _state_layout(spec, num_envs)
-    record = {name: state[name] for name in ("offer", "actions", "values", "outside", "game", "episode")}
-    views: Layout = {"observation": ((num_envs, spec.observation_dim), np.float32)}
-    if both_seats:
-        views["waiting_observation"] = views["observation"]
-    return (
-        views
-        | record
-        | {
-            "action_mask": ((num_envs, spec.num_actions), np.bool_),
-            "mover": ((num_envs,), np.int8),
-            "reward": ((num_envs, 2), np.float32),
-            "terminated": ((num_envs,), np.bool_),
-            "illegal": ((num_envs,), np.bool_),
-            "outcome": ((num_envs,), np.int8),
-            "decisions": ((num_envs,), np.int8),
-        }
-    )
-
-
 def _allocate(layout: Layout) -> dict[str, NDArray[Any]]:
     return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
 
 
-def _native_spec(spec: GameSpec) -> Any:
-    low, high = spec.outside_units
-    return _cpu.make_spec(
-        quantities=list(spec.item_quantities),
-        max_rounds=spec.max_rounds,
-        min_value=spec.min_value,
-        max_value=spec.max_value,
-        outside_low=low,
-        outside_high=high,
-        history=spec.observation == "history",
-        discount=[float(np.float32(spec.discount**r)) for r in range(spec.max_rounds)],
-    )
+def _check_output(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type) -> None:
+    check_array(name, array, shape, dtype)
+    if not (isinstance(array, np.ndarray) and array.flags.carray):
+        raise ValueError(f"{name} must be a writable contiguous numpy array.")

@@ -1,6 +1,6 @@
 """The engine contract: many games stepped together into preallocated buffers.
 
-Legend: `B` games, `P` = 2 seats, `I` item types, `A` actions, `O` features, `D` = `max_turns` decisions.
+Legend: `B` games, `P` = 2 seats, `I` item types, `A` actions, `O` features, `D` = `max_turns` decisions, `T` steps.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ class Engine(Protocol):
         seed: The key of every deal.
         device: "cpu" or "cuda:k".
         autoreset: True if a finished game is dealt anew within the same step; may be changed between steps.
-        both_seats: True if `waiting_observation` is written.
         buffers: The memory behind the following arrays by name, for zero-copy wrappers; not to be written into.
         observation: `[B, O]` float32, the mover's view.
-        waiting_observation: `[B, O]` float32, the other seat's view with a zero mask slice; None unless `both_seats`.
         action_mask: `[B, A]` bool, True = legal; all False where the game is finished.
         mover: `[B]` int8, the seat to move.
         reward: `[B, 2]` float32, both seats' payoff / own total in the step that ends the game, else 0.
@@ -49,10 +47,8 @@ class Engine(Protocol):
     seed: int
     device: str
     autoreset: bool
-    both_seats: bool
     buffers: dict[str, Any]
     observation: Any
-    waiting_observation: Any
     action_mask: Any
     mover: Any
     reward: Any
@@ -88,6 +84,29 @@ class Engine(Protocol):
         """
         ...
 
+    def seat_views(self, observation: Any, action_mask: Any) -> None:
+        """Writes what both seats see now into the caller's arrays; every element is written.
+
+        Args:
+            observation: `[2, B, O]` float32, seat first. The waiting seat's is its own view with a zero mask slice;
+                a finished game's are zeros.
+            action_mask: `[2, B, A + 1]` int8, 1 = legal; the last action is `noop`, the waiting seat's only legal
+                one. In a finished game the last mover may walk.
+        """
+        ...
+
+    def random_rollout(self, out: Mapping[str, Any], stream: int = 0) -> None:
+        """Plays `T` uniform legal actions of every game: the same as `T` times `random_actions(stream)` and `step`.
+
+        Args:
+            out: Arrays to be written, time first, `T` being their first dimension; any of `observation` `[T, B, O]`,
+                `action_mask` `[T, B, A]` and `mover` `[T, B]` (what stood before each action), `action` `[T, B]`
+                int64, `reward` `[T, B, 2]` and `terminated` `[T, B]` (what it did). The engine's own arrays show the
+                last step.
+            stream: As in `random_actions`.
+        """
+        ...
+
     def get_state(self) -> dict[str, Any]:
         """Returns copies of the arrays named in `STATE_KEYS`: the whole state of every game."""
         ...
@@ -110,7 +129,6 @@ def make_engine(
     first_game: int = 0,
     threads: int = 1,
     autoreset: bool = True,
-    both_seats: bool = False,
 ) -> Engine:
     """Builds the engine of `device`; row i plays game `first_game` + i.
 
@@ -122,7 +140,6 @@ def make_engine(
         first_game: Index of the first row's game.
         threads: CPU threads; results do not depend on it.
         autoreset: Deal a finished game anew within the same step.
-        both_seats: Also write the waiting seat's observation.
 
     Raises:
         ValueError: If an argument is out of range or the device is unknown.
@@ -139,5 +156,4 @@ def make_engine(
         first_game=first_game,
         threads=threads,
         autoreset=autoreset,
-        both_seats=both_seats,
     )

@@ -82,17 +82,13 @@ class BargainParallelEnv(ParallelEnv):
             first_game=first_game,
             threads=threads,
             autoreset=num_envs is not None,
-            both_seats=True,
         )
         rows = self.engine.num_envs
         self._started = False
         self._buffers = None if copy else _allocate(spec, rows)
-        self._mask_rows = _mask_rows(spec)
         self._actions = np.empty(rows, dtype=np.int64)
         self._never = np.zeros(rows, dtype=bool)
         self._spaces: dict[tuple[str, str], spaces.Space[Any]] = {}
-        views = (self.engine.observation, self.engine.waiting_observation)
-        self._mover_rows, self._waiting_rows = (_as_rows(view) for view in views)
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """Returns the space of one observation of `agent`; the same object at every call."""
@@ -196,21 +192,11 @@ class BargainParallelEnv(ParallelEnv):
         return action if 0 <= action < self.spec.num_actions else -1
 
     def _observe(self) -> Observations:
-        mover, kinds = self.engine.mover, self._mask_kinds()
-        views, masks = self._buffers or _allocate(self.spec, len(mover))
-        for seat in range(len(AGENTS)):
-            moving, rows = mover == seat, _as_rows(views[seat])
-            np.copyto(rows, self._mover_rows, where=moving)
-            np.copyto(rows, self._waiting_rows, where=~moving)
-            np.take(self._mask_rows, np.where(moving, kinds, _NOOP), axis=0, out=masks[seat], mode="clip")
+        views, masks = self._buffers or _allocate(self.spec, self.engine.num_envs)
+        self.engine.seat_views(views, masks)
         if self.num_envs is None:
             views, masks = views[:, 0], masks[:, 0]
         return {agent: {"observation": views[k], "action_mask": masks[k]} for k, agent in enumerate(AGENTS)}
-
-    def _mask_kinds(self) -> NDArray[np.int8]:
-        legal = self.engine.action_mask
-        kinds: NDArray[np.int8] = legal[:, 0] + 2 * legal[:, self.spec.accept_action].view(np.int8)
-        return kinds
 
     def _infos(self, illegal: NDArray[np.bool_], mover: NDArray[np.int8]) -> dict[str, dict[str, Any]]:
         return {agent: {"illegal": self._export(illegal & (mover == seat))} for seat, agent in enumerate(AGENTS)}
@@ -221,28 +207,10 @@ class BargainParallelEnv(ParallelEnv):
         return array if self._buffers is not None else array.copy()
 
 
-_NOOP = 4
-
-
-def _mask_rows(spec: GameSpec) -> NDArray[np.int8]:
-    """Returns the masks `[5, A + 1]` by kind: offers legal + 2 * accept legal, and 4 while waiting."""
-    rows = np.zeros((5, spec.num_actions + 1), dtype=np.int8)
-    rows[[1, 3], : spec.num_offers] = 1
-    rows[[2, 3], spec.accept_action] = 1
-    rows[:_NOOP, spec.walk_action] = 1
-    rows[_NOOP, spec.noop_action] = 1
-    return rows
-
-
 def _allocate(spec: GameSpec, rows: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Returns views `[2, B, O]` and masks `[2, B, A + 1]` of both seats; two large arrays are cheaper than four."""
     shape = len(AGENTS), rows
     return np.empty((*shape, spec.observation_dim), np.float32), np.empty((*shape, spec.num_actions + 1), np.int8)
-
-
-def _as_rows(view: NDArray[np.float32]) -> NDArray[np.void]:
-    """Returns `view` `[B, O]` as `[B]` opaque rows, so that a selection copies whole rows."""
-    return view.view(np.dtype((np.void, view.itemsize * view.shape[1])))[:, 0]
 
 
 def parallel_env(

@@ -1,6 +1,6 @@
 """Conformance checks that every engine must pass; they raise `AssertionError` and need no test framework.
 
-An engine factory is called as `make(spec=, num_envs=, seed=, autoreset=, both_seats=)`, all by keyword:
+An engine factory is called as `make(spec=, num_envs=, seed=, autoreset=)`, all by keyword:
 `functools.partial(make_engine, device="cpu", threads=2)` is one.
 
 Legend: `B` games, `A` actions, `O` features.
@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bargain_env.engine import STATE_KEYS, Engine
+from bargain_env.layout import Layout, rollout_layout, seat_views_layout
 from bargain_env.reference import ReferenceGame, random_action
 from bargain_env.spec import GameSpec
 
 EngineFactory = Callable[..., Engine]
 Arrays = dict[str, NDArray[Any]]
 
-_VIEWS = ("observation", "waiting_observation", "action_mask", "mover", "reward", "terminated", "illegal")
+_VIEWS = ("observation", "action_mask", "mover", "reward", "terminated", "illegal")
+_BEFORE, _AFTER = ("observation", "action_mask", "mover"), ("reward", "terminated")
 _RECORD = ("outcome", "offer", "decisions", "actions", "values", "outside", "game", "episode")
 
 
@@ -53,7 +55,7 @@ def check_engine_parity(
         AssertionError: At the first difference, with its field, row and step.
     """
     for autoreset in (True, False):
-        arguments = {"spec": spec, "num_envs": num_envs, "seed": seed, "autoreset": autoreset, "both_seats": True}
+        arguments = {"spec": spec, "num_envs": num_envs, "seed": seed, "autoreset": autoreset}
         a, b = make_a(**arguments), (make_b or cast(EngineFactory, _ReferenceEngine))(**arguments)
         rng = np.random.default_rng(seed)
         _assert_equal(snapshot(a), snapshot(b), "before the first step")
@@ -76,7 +78,7 @@ def check_determinism(make: EngineFactory, spec: GameSpec | None = None, *, num_
     Raises:
         AssertionError: At the first difference, with its field, row and step.
     """
-    arguments = {"spec": spec or GameSpec(), "num_envs": 64, "autoreset": True, "both_seats": True}
+    arguments = {"spec": spec or GameSpec(), "num_envs": 64, "autoreset": True}
     first, second, other = make(**arguments, seed=7), make(**arguments, seed=7), make(**arguments, seed=8)
     played = [_trace(engine, num_steps) for engine in (first, second, other)]
     other.reset(seed=7)
@@ -112,13 +114,14 @@ def check_state_round_trip(make: EngineFactory, spec: GameSpec | None = None, *,
     Raises:
         AssertionError: At the first difference, with its field, row and step.
     """
-    arguments = {"spec": spec or GameSpec(), "num_envs": 64, "seed": 3, "autoreset": True, "both_seats": True}
+    arguments = {"spec": spec or GameSpec(), "num_envs": 64, "seed": 3, "autoreset": True}
     engine, other = make(**arguments), make(**arguments)
     _trace(engine, num_steps)
     state, shown = engine.get_state(), snapshot(engine)
     engine.random_actions(1)
     _assert_equal(snapshot(engine), shown, "after asking for random actions")
-    names = ("observation", "waiting_observation", "action_mask", "mover", *(f"state {name}" for name in STATE_KEYS))
+    views = ("observation", "action_mask", "mover", "seat observation", "seat action_mask")
+    names = (*views, *(f"state {name}" for name in STATE_KEYS))
     continued = _trace(engine, num_steps)
     for restored in (engine, other):
         restored.set_state(state)
@@ -128,13 +131,43 @@ def check_state_round_trip(make: EngineFactory, spec: GameSpec | None = None, *,
             _assert_equal(a, b, f"{step} steps after set_state")
 
 
+def check_rollout(make: EngineFactory, spec: GameSpec | None = None, *, num_steps: int = 30) -> None:
+    """Checks that `random_rollout` is the same as so many `random_actions` and `step`, with and without resets.
+
+    Raises:
+        AssertionError: At the first difference, with its field, row and step.
+    """
+    spec = spec or GameSpec()
+    for autoreset in (True, False):
+        arguments = {"spec": spec, "num_envs": 300, "seed": 5, "autoreset": autoreset}
+        fused, stepped = make(**arguments), make(**arguments)
+        for stream in (2, 3):
+            out = _empty(fused, rollout_layout(spec, fused.num_envs, num_steps))
+            fused.random_rollout(out, stream)
+            for step in range(num_steps):
+                expected = {name: _numpy(getattr(stepped, name)).copy() for name in _BEFORE}
+                action = stepped.random_actions(stream)
+                stepped.step(action)
+                expected |= {"action": _numpy(action)} | {
+                    name: _numpy(getattr(stepped, name)).copy() for name in _AFTER
+                }
+                _assert_equal({name: _numpy(array[step]) for name, array in out.items()}, expected, f"at step {step}")
+            _assert_equal(snapshot(fused), snapshot(stepped), "after the rollout")
+
+
 def snapshot(engine: Engine) -> Arrays:
-    """Returns copies of all an engine shows and holds, as numpy arrays; records are zero where no game has ended."""
-    arrays = {name: _numpy(getattr(engine, name)).copy() for name in _VIEWS if getattr(engine, name) is not None}
+    """Returns copies of all an engine shows and holds, as numpy arrays with one row a game.
+
+    Records are zero where no game has ended; "seat observation" and "seat action_mask" are what `seat_views` writes.
+    """
+    arrays = {name: _numpy(getattr(engine, name)).copy() for name in _VIEWS}
     for name in _RECORD:
         record = _numpy(getattr(engine, name))
         ended = arrays["terminated"].reshape(-1, *(1,) * (record.ndim - 1))
         arrays[f"record {name}"] = np.where(ended, record, np.zeros((), record.dtype))
+    seats = _empty(engine, seat_views_layout(engine.spec, engine.num_envs))
+    engine.seat_views(**seats)
+    arrays |= {f"seat {name}": _numpy(array).swapaxes(0, 1) for name, array in seats.items()}
     return arrays | {f"state {name}": _numpy(array) for name, array in engine.get_state().items()}
 
 
@@ -178,16 +211,20 @@ def _mixed_actions(
     return np.where(rng.random(len(actions)) < illegal_fraction, rng.choice(pool, len(actions)), actions)
 
 
+def _empty(engine: Engine, layout: Layout) -> dict[str, Any]:
+    return {name: _to_device(engine, np.full(shape, 7, dtype)) for name, (shape, dtype) in layout.items()}
+
+
 def _numpy(array: Any) -> NDArray[Any]:
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
-def _to_device(engine: Engine, actions: NDArray[Any]) -> Any:
-    if engine.device == "cpu":
-        return actions
+def _to_device(engine: Engine, array: NDArray[Any]) -> Any:
+    if isinstance(engine.observation, np.ndarray):
+        return array
     import torch
 
-    return torch.from_numpy(actions).to(engine.device)
+    return torch.from_numpy(array).to(engine.observation.device)
 
 
 def _views_of_state(engine: Engine) -> Arrays:
@@ -198,18 +235,26 @@ def _views_of_state(engine: Engine) -> Arrays:
         for action in state["actions"][row, : state["turn"][row]]:
             game.play(int(action))
         games.append(game)
-    return _views(games, engine.both_seats)
+    return _views(games) | {f"seat {name}": array.swapaxes(0, 1) for name, array in _seat_views(games).items()}
 
 
-def _views(games: list[ReferenceGame], both_seats: bool) -> Arrays:
-    views = {
+def _views(games: list[ReferenceGame]) -> Arrays:
+    return {
         "observation": np.stack([game.observation() for game in games]),
         "action_mask": np.stack([game.action_mask() for game in games]),
         "mover": np.array([game.mover for game in games], np.int8),
     }
-    if both_seats:
-        views["waiting_observation"] = np.stack([game.observation(1 - game.mover) for game in games])
-    return views
+
+
+def _seat_views(games: list[ReferenceGame]) -> Arrays:
+    spec = games[0].spec
+    observation = np.stack([[game.observation(seat) for game in games] for seat in (0, 1)])
+    action_mask = np.zeros((2, len(games), spec.num_actions + 1), np.int8)
+    for row, game in enumerate(games):
+        action_mask[game.mover, row, :-1] = game.action_mask()
+        action_mask[game.mover, row, spec.walk_action] = 1
+        action_mask[1 - game.mover, row, spec.noop_action] = 1
+    return {"observation": observation, "action_mask": action_mask}
 
 
 class _ReferenceEngine:
@@ -217,9 +262,8 @@ class _ReferenceEngine:
 
     device = "cpu"
 
-    def __init__(self, spec: GameSpec, num_envs: int, seed: int, autoreset: bool, both_seats: bool) -> None:
-        self.spec, self.num_envs, self.seed = spec, num_envs, seed
-        self.autoreset, self.both_seats = autoreset, both_seats
+    def __init__(self, spec: GameSpec, num_envs: int, seed: int, autoreset: bool) -> None:
+        self.spec, self.num_envs, self.seed, self.autoreset = spec, num_envs, seed, autoreset
         self._episodes = [0] * num_envs
         self._games = [ReferenceGame(spec, seed, row) for row in range(num_envs)]
         self._ended = list(zip(self._games, self._episodes, strict=True))
@@ -244,6 +288,10 @@ class _ReferenceEngine:
         rows = enumerate(zip(self._games, self._episodes, strict=True))
         return np.array([random_action(game, self.seed, stream, row, episode) for row, (game, episode) in rows])
 
+    def seat_views(self, observation: NDArray[np.float32], action_mask: NDArray[np.int8]) -> None:
+        views = _seat_views(self._games)
+        observation[:], action_mask[:] = views["observation"], views["action_mask"]
+
     def get_state(self) -> Arrays:
         return _columns(
             self._games,
@@ -267,7 +315,7 @@ class _ReferenceEngine:
             "reward": np.array(reward, np.float32),
             "terminated": np.array(terminated, np.bool_),
         }
-        vars(self).update(_views(self._games, self.both_seats) | record | flags)
+        vars(self).update(_views(self._games) | record | flags)
 
 
 def _columns(games: list[ReferenceGame], episodes: list[int], **columns: tuple[list[Any], type]) -> Arrays:

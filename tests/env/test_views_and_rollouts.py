@@ -1,0 +1,102 @@
+"""What `seat_views` and `random_rollout` refuse, and that they write what is asked for and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from bargain_env import GAMES, make_engine
+from bargain_env.layout import rollout_layout, seat_views_layout
+from bargain_env.testing import snapshot
+
+SPEC = GAMES["mini-b"]
+ROWS, STEPS = 5, 4
+
+
+def _arrays(layout: dict[str, Any], **replaced: Any) -> dict[str, Any]:
+    return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()} | replaced
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+VIEWS = _arrays(seat_views_layout(SPEC, ROWS))
+BAD_VIEWS: dict[str, Any] = {
+    "wrong batch": {"observation": VIEWS["observation"][:, :-1]},
+    "mover's mask": {"action_mask": VIEWS["action_mask"][..., :-1]},
+    "bool mask": {"action_mask": VIEWS["action_mask"].astype(bool)},
+    "float64": {"observation": VIEWS["observation"].astype(np.float64)},
+    "strided": {"observation": np.zeros((2, ROWS, 2 * SPEC.observation_dim), np.float32)[..., ::2]},
+    "read-only": {"action_mask": _read_only(VIEWS["action_mask"].copy())},
+    "a list": {"action_mask": VIEWS["action_mask"].tolist()},
+}
+
+
+@pytest.mark.parametrize("name", BAD_VIEWS)
+def test_seat_views_refuses(name: str) -> None:
+    engine = make_engine(SPEC, ROWS)
+    field = next(iter(BAD_VIEWS[name]))
+    with pytest.raises(ValueError, match=rf"^{field} must .*\.$"):
+        engine.seat_views(**(VIEWS | BAD_VIEWS[name]))
+
+
+ROLLOUT = rollout_layout(SPEC, ROWS, STEPS)
+BAD_ROLLOUTS: dict[str, Any] = {
+    "nothing": ({}, r"^out holds any of the arrays .*; got none\.$"),
+    "unknown": ({"action": np.zeros((STEPS, ROWS), np.int64), "outcome": 1}, r"got action, outcome\.$"),
+    "two lengths": (
+        {"action": np.zeros((STEPS, ROWS), np.int64), "mover": np.zeros((STEPS + 1, ROWS), np.int8)},
+        r"^the arrays of out must share their first dimension T, got .*\.$",
+    ),
+    "scalar": ({"action": np.int64(3)}, r"^the arrays of out must share their first dimension T, got .*\.$"),
+    "int32": (
+        {"action": np.zeros((STEPS, ROWS), np.int32)},
+        r"^action must have shape \(4, 5\) and dtype int64",
+    ),
+    "strided": ({"action": np.zeros((STEPS, 2 * ROWS), np.int64)[:, ::2]}, r"^action must be a writable contig.*\.$"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROLLOUTS)
+def test_random_rollout_refuses_and_plays_nothing(name: str) -> None:
+    engine, (out, message) = make_engine(SPEC, ROWS), BAD_ROLLOUTS[name]
+    before = snapshot(engine)
+    with pytest.raises(ValueError, match=message):
+        engine.random_rollout(out)
+    with pytest.raises(ValueError, match=r"^stream must lie between 0 and"):
+        engine.random_rollout({"action": np.zeros((STEPS, ROWS), np.int64)}, -1)
+    assert all(np.array_equal(array, before[field]) for field, array in snapshot(engine).items())
+
+
+@pytest.mark.parametrize("field", ROLLOUT)
+def test_a_rollout_of_one_field_is_that_of_all(field: str) -> None:
+    everything, alone = _arrays(ROLLOUT), _arrays({field: ROLLOUT[field]})
+    make_engine(SPEC, ROWS).random_rollout(everything)
+    make_engine(SPEC, ROWS).random_rollout(alone)
+    assert np.array_equal(alone[field], everything[field])
+    assert everything[field].any()
+
+
+def test_a_rollout_of_no_steps_changes_nothing() -> None:
+    engine = make_engine(SPEC, ROWS)
+    before = snapshot(engine)
+    engine.random_rollout({"action": np.zeros((0, ROWS), np.int64)})
+    assert all(np.array_equal(array, before[field]) for field, array in snapshot(engine).items())
+
+
+def test_a_reset_after_a_rollout_deals_the_next_episode() -> None:
+    engine = make_engine(SPEC, ROWS, autoreset=False)
+    engine.random_rollout({"action": np.zeros((1, ROWS), np.int64)})
+    engine.reset()
+    assert engine.get_state()["episode"].tolist() == [1] * ROWS
+
+
+def test_a_closed_engine_refuses_both() -> None:
+    engine = make_engine(SPEC, ROWS)
+    engine.close()
+    for call in (lambda: engine.seat_views(**VIEWS), lambda: engine.random_rollout(_arrays(ROLLOUT))):
+        with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
+            call()
