@@ -161,7 +161,7 @@ class BatchOf final : public Batch {
     i64 fraction_row(i32 offer, i32 seat) const { return (seat * (i64)(spec_.num_offers + 1) + offer + 1) * I; }
     static i64 state_row(i32 turn, i32 seat) { return (turn * 2 + seat) * STATE; }
 
-    Game load(i64 row) const {
+    BARGAIN_FN Game load(i64 row) const {
         return Game{at_.state_values + row * 2 * I, at_.state_outside + row * 2, at_.state_actions + row * spec_.max_turns,
                     at_.state_offer[row], at_.state_turn[row], at_.state_finished[row]};
     }
@@ -191,10 +191,12 @@ class BatchOf final : public Batch {
 
     template <typename T>
     void step_rows(const T* actions, bool autoreset) {
-        run([=, this](i64 row) { step_row(row, (i64)actions[row], autoreset); });
+        run_ranges([=, this](i64 first, i64 last) {
+            for (i64 row = first; row < last; ++row) step_row(row, (i64)actions[row], autoreset);
+        });
     }
 
-    void step_row(i64 row, i64 action, bool autoreset) {
+    BARGAIN_FN void step_row(i64 row, i64 action, bool autoreset) {
         Game game = load(row);
         float* reward = at_.reward + 2 * row;
         if (game.finished) {
@@ -253,7 +255,7 @@ class BatchOf final : public Batch {
 
     // Writes the mover's view and mask; `before` is the mask pattern that stands in the row, of which only what differs
     // is written.
-    void show(i64 row, const Game& game, i8 before) {
+    BARGAIN_FN void show(i64 row, const Game& game, i8 before) {
         float* view = at_.observation + row * spec_.observation_dim;
         const i32 seat = mover(game);
         const i8 kind = mask_kind(spec_, game);
@@ -272,7 +274,7 @@ class BatchOf final : public Batch {
     }
 
     // Writes all of the view of `seat` but the mask slice: zeros where the game is finished.
-    void write_features(i64 row, const Game& game, i32 seat, float* view) {
+    BARGAIN_FN void write_features(i64 row, const Game& game, i32 seat, float* view) {
         const i32 history = spec_.observation_dim - spec_.standing_dim;
         if (game.finished) {
             std::fill_n(view, mask_offset(spec_), 0.0f);
@@ -288,7 +290,7 @@ class BatchOf final : public Batch {
             copy_fractions(k < game.turn ? game.moves[k] : -1, seat, slot);
     }
 
-    void copy_fractions(i32 offer, i32 seat, float* out) const {
+    BARGAIN_FN void copy_fractions(i32 offer, i32 seat, float* out) const {
         std::memcpy(out, fractions_.data() + fraction_row(offer, seat), I * sizeof(float));
     }
 

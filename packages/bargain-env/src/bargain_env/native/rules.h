@@ -5,10 +5,12 @@
 // reference.py states the same rules in Python and is the oracle of the tests.
 #pragma once
 
-#ifdef __CUDACC__
+#if defined(__CUDACC__)
 #define BARGAIN_FN __host__ __device__ __forceinline__
+#elif defined(_MSC_VER)
+#define BARGAIN_FN __forceinline
 #else
-#define BARGAIN_FN inline
+#define BARGAIN_FN inline __attribute__((always_inline))
 #endif
 
 namespace bargain {
@@ -76,6 +78,12 @@ BARGAIN_FN Words philox4x32(Words c, u32 k0, u32 k1) {
 // Blocks 0..127 of a (seed, game, episode) belong to its deal, blocks 128..255 to random play (128 + turn).
 constexpr u32 DEAL_BLOCKS = 128, PLAY_BLOCK = 128;
 
+// Block `block` of the random words of a (seed, game, episode).
+BARGAIN_FN Words random_block(u64 seed, u64 game, u64 episode, u32 block) {
+    const Words counter{{(u32)game, (u32)(game >> 32), (u32)episode, (u32)(episode >> 32 << 8) | block}};
+    return philox4x32(counter, (u32)seed, (u32)(seed >> 32));
+}
+
 struct Draws {
     u64 seed, game, episode;
     u32 block, used, limit;
@@ -96,12 +104,8 @@ BARGAIN_FN u32 below(Draws& draws, u32 bound) {
     u32 threshold = 0;
     bool have_threshold = false;
     for (;;) {
-        if (draws.used % 4 == 0) {
-            const u32 block = draws.block + draws.used / 4;
-            const Words counter{{(u32)draws.game, (u32)(draws.game >> 32), (u32)draws.episode,
-                                 (u32)(draws.episode >> 32 << 8) | block}};
-            draws.words = philox4x32(counter, (u32)draws.seed, (u32)(draws.seed >> 32));
-        }
+        if (draws.used % 4 == 0)
+            draws.words = random_block(draws.seed, draws.game, draws.episode, draws.block + draws.used / 4);
         const u64 product = (u64)word(draws.words, draws.used % 4) * bound;
         ++draws.used;
         const u32 low = (u32)product;
@@ -123,18 +127,57 @@ BARGAIN_FN i32 own_total(const S& spec, const i32* values) {
     return total;
 }
 
+// The range of an outside offer, lowest and how many, of a seat with this own total.
+template <class S>
+BARGAIN_FN void outside_range(const S& spec, i64 total, i32& lowest, u32& width) {
+    i64 low = (spec.outside_low * total + OUTSIDE_UNITS - 1) / OUTSIDE_UNITS;
+    i64 high = spec.outside_high * total / OUTSIDE_UNITS;
+    if (low < 1) low = 1;
+    if (high < low) high = low;
+    lowest = (i32)low;
+    width = (u32)(high - low + 1);
+}
+
+// The deal when no draw has to be repeated, which is all but one in millions; false if one has, and then the arrays hold
+// nothing. All blocks are computed at once and nothing is decided on the way.
+template <class S>
+BARGAIN_FN bool deal_at_once(const S& spec, u64 seed, i64 game, i64 episode, i32* values, i32* outside) {
+    constexpr i32 MOST = (2 * MAX_ITEM_TYPES + 2 + 3) / 4 * 4;
+    const i32 num_values = 2 * spec.num_items;
+    u32 words[MOST];
+    for (i32 first = 0; first < num_values + 2; first += 4) {
+        const Words block = random_block(seed, (u64)game, (u64)episode, (u32)(first / 4));
+        for (i32 k = 0; k < 4; ++k) words[first + k] = block.w[k];
+    }
+    bool once = true;
+    const u32 value_width = (u32)(spec.max_value - spec.min_value + 1);
+    for (i32 k = 0; k < num_values; ++k) {
+        const u64 product = (u64)words[k] * value_width;
+        once &= (u32)product >= value_width;
+        values[k] = spec.min_value + (i32)(product >> 32);
+    }
+    for (i32 seat = 0; seat < 2; ++seat) {
+        i32 lowest;
+        u32 width;
+        outside_range(spec, own_total(spec, values + seat * spec.num_items), lowest, width);
+        const u64 product = (u64)words[num_values + seat] * width;
+        once &= (u32)product >= width;
+        outside[seat] = lowest + (i32)(product >> 32);
+    }
+    return once;
+}
+
 template <class S>
 BARGAIN_FN void deal(const S& spec, u64 seed, i64 game, i64 episode, i32* values, i32* outside) {
+    if (deal_at_once(spec, seed, game, episode, values, outside)) return;
     Draws draws = make_draws(seed, game, episode, 0, DEAL_BLOCKS);
     const u32 width = (u32)(spec.max_value - spec.min_value + 1);
     for (int k = 0; k < 2 * spec.num_items; ++k) values[k] = spec.min_value + (i32)below(draws, width);
     for (int seat = 0; seat < 2; ++seat) {
-        const i64 total = own_total(spec, values + seat * spec.num_items);
-        i64 low = (spec.outside_low * total + OUTSIDE_UNITS - 1) / OUTSIDE_UNITS;
-        i64 high = spec.outside_high * total / OUTSIDE_UNITS;
-        if (low < 1) low = 1;
-        if (high < low) high = low;
-        outside[seat] = (i32)(low + below(draws, (u32)(high - low + 1)));
+        i32 lowest;
+        u32 widest;
+        outside_range(spec, own_total(spec, values + seat * spec.num_items), lowest, widest);
+        outside[seat] = lowest + (i32)below(draws, widest);
     }
 }
 
