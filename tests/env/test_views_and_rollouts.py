@@ -1,4 +1,4 @@
-"""What `seat_views` and `random_rollout` refuse, and that they write what is asked for and nothing else."""
+"""What `seat_views`, `random_rollout` and `recorder` refuse, and that they write what is asked for and nothing else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_seat_views_refuses(name: str) -> None:
 
 ROLLOUT = rollout_layout(SPEC, ROWS, STEPS)
 BAD_ROLLOUTS: dict[str, Any] = {
-    "nothing": ({}, r"^out holds any of the arrays .*; got none\.$"),
+    "nothing": ({}, r"^out may hold the arrays .*; got none\.$"),
     "unknown": ({"action": np.zeros((STEPS, ROWS), np.int64), "outcome": 1}, r"got action, outcome\.$"),
     "two lengths": (
         {"action": np.zeros((STEPS, ROWS), np.int64), "mover": np.zeros((STEPS + 1, ROWS), np.int8)},
@@ -92,6 +92,32 @@ def test_a_reset_after_a_rollout_deals_the_next_episode() -> None:
     engine.random_rollout({"action": np.zeros((1, ROWS), np.int64)})
     engine.reset()
     assert engine.get_state()["episode"].tolist() == [1] * ROWS
+
+
+RECORD = {name: ROLLOUT[name] for name in ("observation", "action_mask", "mover")}
+
+
+def test_a_recorder_refuses_what_it_cannot_fill() -> None:
+    engine = make_engine(SPEC, ROWS)
+    with pytest.raises(ValueError, match=r"^out lacks action_mask, mover\.$"):
+        engine.recorder({"observation": np.zeros(*RECORD["observation"])})
+    with pytest.raises(ValueError, match=r"^out may hold the arrays observation, action_mask, mover; got .*reward"):
+        engine.recorder(_arrays(ROLLOUT))
+    with pytest.raises(ValueError, match=r"^mover must have shape \(4, 5\) and dtype int8"):
+        engine.recorder(_arrays(RECORD, mover=np.zeros((STEPS, ROWS), np.int64)))
+    recorder = engine.recorder(_arrays(RECORD))
+    for step in (-1, STEPS):
+        with pytest.raises(IndexError, match=r"^the rollout has no such step$"):
+            recorder.record(step)
+
+
+def test_a_recorder_writes_its_own_row_alone_and_outlives_its_arrays_names() -> None:
+    engine, out = make_engine(SPEC, ROWS), _arrays(RECORD)
+    recorder = engine.recorder(out)
+    observation = out.pop("observation")
+    recorder.record(2)
+    assert np.array_equal(observation[2], engine.observation)
+    assert not observation[[0, 1, 3]].any()
 
 
 def test_a_closed_engine_refuses_both() -> None:

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {short: ROOT / f"packages/bargain-{short}" for short in ("env", "eval", "train")}
 MAX_LINES = 500
-BROUGHT_BY = {"tensordict": "torchrl", "yaml": "pyyaml"}
+BROUGHT_BY = {"tensordict": "torchrl", "yaml": "pyyaml", "PIL": "pillow", "pyspiel": "open-spiel", "cuda": "cuda-core"}
 """The distribution to declare where it is not named like the module; torchrl brings the tensordict that fits it."""
 
 
@@ -34,15 +34,34 @@ class Room(NamedTuple):
 # A new module gets a line here. A line that grows is a decision about the design, not a formality.
 ROOMS: dict[str, Room] = {
     # the game
-    "env": Room("env.spec env.engine", "env.pettingzoo_env env.torchrl_env"),
+    "env": Room(
+        "env.spec env.engine env.registration",
+        "env.aec_env env.gymnasium_env env.gymnasium_vector env.openspiel env.pettingzoo_env env.torchrl_env",
+    ),
+    "env.registration": Room("", "gymnasium"),
     "env.spec": Room("numpy"),
     "env.checks": Room("numpy env.spec"),
     "env.reference": Room("numpy env.spec"),
-    "env.engine": Room("env.spec", "env.cpu_engine"),
+    "env.engine": Room("env.spec", "env.cpu_engine env.cuda_device env.cuda_engine"),
     "env.layout": Room("numpy env.spec"),
     "env.cpu_engine": Room("numpy env._cpu env.checks env.engine env.layout env.spec"),
-    "env.pettingzoo_env": Room("numpy gymnasium pettingzoo env.engine env.spec"),
-    "env.torchrl_env": Room("torch tensordict torchrl env.engine env.spec"),
+    "env.cuda_device": Room("", "torch cuda"),
+    "env.cuda_source": Room("env.layout env.spec"),
+    "env.cuda_launcher": Room("numpy torch cuda env.cuda_device env.cuda_source env.spec"),
+    "env.cuda_engine": Room(
+        "numpy torch env.checks env.cuda_launcher env.cuda_source env.engine env.layout env.spec"
+    ),
+    "env.rendering": Room("numpy env.engine env.reference env.spec", "env.drawing"),
+    "env.drawing": Room("numpy PIL env.reference env.spec"),
+    "env.pettingzoo_common": Room("numpy gymnasium pettingzoo env.rendering env.spec"),
+    "env.pettingzoo_env": Room("numpy gymnasium pettingzoo env.engine env.pettingzoo_common env.rendering env.spec"),
+    "env.aec_env": Room("numpy gymnasium pettingzoo env.engine env.pettingzoo_common env.rendering env.spec"),
+    "env.bargain_v0": Room("env.aec_env env.pettingzoo_env"),
+    "env.gymnasium_vector": Room("numpy gymnasium env.checks env.cpu_engine env.spec"),
+    "env.gymnasium_env": Room("numpy gymnasium env.gymnasium_vector env.rendering env.spec"),
+    "env.torchrl_env": Room("torch tensordict torchrl env.engine env.spec env.torchrl_views"),
+    "env.torchrl_views": Room("torch tensordict torchrl env.engine env.layout"),
+    "env.openspiel": Room("numpy pyspiel env.reference env.spec"),
     "env.testing": Room("numpy env.engine env.layout env.reference env.spec", "torch"),
     # what plays
     "eval": Room("", "eval.*"),
@@ -81,8 +100,10 @@ ROOMS: dict[str, Room] = {
     "train.policies": Room(
         "numpy torch env.spec eval.checkpoint eval.mixture eval.policy eval.results.* train.actors train.networks"
     ),
+    "train.collector": Room("torch tensordict torchrl env.torchrl_env env.torchrl_views"),
     "train.collect": Room(
-        "numpy torch tensordict torchrl env.spec env.torchrl_env eval.policy train.actors train.networks train.seeds"
+        "numpy torch tensordict env.spec env.torchrl_env eval.policy "
+        "train.actors train.collector train.networks train.seeds"
     ),
     "train.advantage": Room("torch"),
     "train.updates": Room("torch tensordict torchrl train.config train.actors train.networks"),

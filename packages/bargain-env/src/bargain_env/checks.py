@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from bargain_env.spec import GameSpec
 
-ROLLOUT_KEYS = ("observation", "action_mask", "mover", "action", "reward", "terminated")
+VIEW_KEYS = ("observation", "action_mask", "mover")
+"""The arrays that `Engine.recorder` writes."""
+
+ROLLOUT_KEYS = (*VIEW_KEYS, "action", "reward", "terminated")
 """The arrays that `Engine.random_rollout` can write."""
 
 Deal = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -82,15 +85,14 @@ def check_deal(spec: GameSpec, num_envs: int, values: Any, outside: Any, selecte
     return dealt_values, dealt_outside
 
 
-def check_rollout(out: Mapping[str, Any]) -> int:
-    """Returns the steps `T` of the arrays of `Engine.random_rollout`.
+def check_rollout(out: Mapping[str, Any], known: Sequence[str] = ROLLOUT_KEYS) -> int:
+    """Returns the steps `T` of the arrays `out`, whose names must be among `known`.
 
     Raises:
         ValueError: If there is no array, one has an unknown name, or they differ in their first dimension.
     """
-    unknown = sorted(set(out) - set(ROLLOUT_KEYS))
-    if unknown or not out:
-        raise ValueError(f"out holds any of the arrays {', '.join(ROLLOUT_KEYS)}; got {', '.join(out) or 'none'}.")
+    if not out or not set(out) <= set(known):
+        raise ValueError(f"out may hold the arrays {', '.join(known)}; got {', '.join(out) or 'none'}.")
     steps = {name: np.shape(array)[:1] for name, array in out.items()}
     if len(set(steps.values())) != 1 or () in steps.values():
         raise ValueError(f"the arrays of out must share their first dimension T, got {steps}.")

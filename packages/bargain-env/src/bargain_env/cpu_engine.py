@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bargain_env import _cpu
 from bargain_env.checks import (
+    VIEW_KEYS,
     check_array,
     check_deal,
     check_integer,
@@ -20,7 +21,7 @@ from bargain_env.checks import (
     check_seed,
     check_state,
 )
-from bargain_env.engine import STATE_KEYS
+from bargain_env.engine import STATE_KEYS, Recorder
 from bargain_env.layout import Layout, buffer_layout, rollout_layout, seat_views_layout, spec_fields, state_layout
 from bargain_env.spec import GameSpec
 
@@ -148,6 +149,22 @@ class CpuEngine:
         for name, array in (("observation", observation), ("action_mask", action_mask)):
             _check_output(name, array, *layout[name])
         self._open_core().seat_views(observation, action_mask)
+
+    def recorder(self, out: Mapping[str, NDArray[Any]]) -> Recorder:
+        """Returns a writer of the movers' views; see `Engine.recorder`.
+
+        Raises:
+            ValueError: If `out` lacks an array or holds another one, or an array has the wrong shape or dtype, or is
+                not writable and contiguous.
+        """
+        core, steps = self._open_core(), check_rollout(out, VIEW_KEYS)
+        if missing := [name for name in VIEW_KEYS if name not in out]:
+            raise ValueError(f"out lacks {', '.join(missing)}.")
+        layout = rollout_layout(self.spec, self.num_envs, steps)
+        for name, array in out.items():
+            _check_output(name, array, *layout[name])
+        recorder: Recorder = _cpu.Recorder(core, dict(out), steps)
+        return recorder
 
     def random_rollout(self, out: Mapping[str, NDArray[Any]], stream: int = 0) -> None:
         """Plays `T` uniform legal actions of every game in one pass; see `Engine.random_rollout`.

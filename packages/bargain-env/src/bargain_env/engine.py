@@ -14,6 +14,14 @@ STATE_KEYS = ("values", "outside", "actions", "offer", "turn", "finished", "game
 """Names of the arrays that `get_state` returns and `set_state` takes."""
 
 
+class Recorder(Protocol):
+    """Writes the movers' views into the rows of a rollout; see `Engine.recorder`."""
+
+    def record(self, step: int) -> None:
+        """Writes what the engine shows now into row `step`."""
+        ...
+
+
 class Engine(Protocol):
     """`B` games in lock-step. Arrays are numpy on the CPU and torch on CUDA.
 
@@ -95,6 +103,16 @@ class Engine(Protocol):
         """
         ...
 
+    def recorder(self, out: Mapping[str, Any]) -> Recorder:
+        """Returns a writer of what the movers see into `out`, which is checked once, here.
+
+        Args:
+            out: `observation` `[T, B, O]`, `action_mask` `[T, B, A]` and `mover` `[T, B]`, of the dtypes of the
+                engine's own. Nobody else may write into the first two: a mask pattern that still stands from an
+                earlier `record` is not written again.
+        """
+        ...
+
     def random_rollout(self, out: Mapping[str, Any], stream: int = 0) -> None:
         """Plays `T` uniform legal actions of every game: the same as `T` times `random_actions(stream)` and `step`.
 
@@ -135,22 +153,30 @@ def make_engine(
     Args:
         spec: The game; the standard one if None.
         num_envs: Games `B`, at least 1.
-        device: "cpu".
+        device: "cpu", "cuda" or "cuda:k".
         seed: Key of the deals, 0 to 2**64 - 1.
         first_game: Index of the first row's game.
         threads: CPU threads; results do not depend on it.
         autoreset: Deal a finished game anew within the same step.
 
     Raises:
-        ValueError: If an argument is out of range or the device is unknown.
+        ValueError: If an argument is out of range, the device is unknown, or `threads` is given with a GPU.
+        RuntimeError: If something that CUDA needs is missing, or the GPU's memory is too small.
     """
-    kind = str(device).partition(":")[0]
-    if kind != "cpu":
-        raise ValueError(f'device must be "cpu", got {device!r}.')
+    spec = spec or GameSpec()
+    if str(device).partition(":")[0] != "cpu":
+        from bargain_env.cuda_device import find_cuda_device
+
+        index = find_cuda_device(str(device))
+        if threads != 1:
+            raise ValueError(f"threads are CPU threads; with a GPU leave them at 1, got {threads}.")
+        from bargain_env.cuda_engine import CudaEngine
+
+        return CudaEngine(spec, num_envs, f"cuda:{index}", seed, first_game=first_game, autoreset=autoreset)
     from bargain_env.cpu_engine import CpuEngine
 
     return CpuEngine(
-        spec or GameSpec(),
+        spec,
         num_envs,
         seed,
         first_game=first_game,

@@ -134,6 +134,8 @@ def check_state_round_trip(make: EngineFactory, spec: GameSpec | None = None, *,
 def check_rollout(make: EngineFactory, spec: GameSpec | None = None, *, num_steps: int = 30) -> None:
     """Checks that `random_rollout` is the same as so many `random_actions` and `step`, with and without resets.
 
+    And that a `recorder` writes what the engine shows, into fresh memory and over what it wrote before.
+
     Raises:
         AssertionError: At the first difference, with its field, row and step.
     """
@@ -141,18 +143,25 @@ def check_rollout(make: EngineFactory, spec: GameSpec | None = None, *, num_step
     for autoreset in (True, False):
         arguments = {"spec": spec, "num_envs": 300, "seed": 5, "autoreset": autoreset}
         fused, stepped = make(**arguments), make(**arguments)
-        for stream in (2, 3):
-            out = _empty(fused, rollout_layout(spec, fused.num_envs, num_steps))
+        layout = rollout_layout(spec, fused.num_envs, num_steps)
+        recorded = _empty(stepped, {name: layout[name] for name in _BEFORE})
+        recorder = stepped.recorder(recorded)
+        for stream in (2, 3, 4):
+            out = _empty(fused, layout)
             fused.random_rollout(out, stream)
             for step in range(num_steps):
                 expected = {name: _numpy(getattr(stepped, name)).copy() for name in _BEFORE}
+                recorder.record(step)
+                shown = {name: _numpy(array[step]) for name, array in recorded.items()}
+                _assert_equal(shown, expected, f"as recorded in step {step}")
                 action = stepped.random_actions(stream)
                 stepped.step(action)
-                expected |= {"action": _numpy(action)} | {
-                    name: _numpy(getattr(stepped, name)).copy() for name in _AFTER
-                }
+                expected |= {"action": _numpy(action)}
+                expected |= {name: _numpy(getattr(stepped, name)).copy() for name in _AFTER}
                 _assert_equal({name: _numpy(array[step]) for name, array in out.items()}, expected, f"at step {step}")
             _assert_equal(snapshot(fused), snapshot(stepped), "after the rollout")
+            stepped.reset()
+            fused.reset()
 
 
 def snapshot(engine: Engine) -> Arrays:

@@ -1,4 +1,4 @@
-"""The game as a TorchRL environment: the acting player's view of many games at once.
+"""The game as a TorchRL environment: many games at once, seen by whoever acts or by both agents.
 
 Legend: `N` games, `A` actions, `O` features.
 """
@@ -9,24 +9,30 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torchrl.data import Binary, Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from bargain_env.engine import make_engine
 from bargain_env.spec import GameSpec
+from bargain_env.torchrl_views import ViewKind, as_tensors, make_view
 
 
 class BargainEnv(EnvBase):
-    """`N` games in lock-step, batch size `[N]`; whoever is to move acts.
+    """`N` games in lock-step, batch size `[N]`; games always terminate, they are never truncated.
 
-    Keys: `observation [N, O]` float32 and `action_mask [N, A]` bool of the mover, `player [N]` int64 (the mover),
-    `action [N]` int64; after a step `reward [N, 2]` float32 (both seats, nonzero only where the game ended),
-    `done` and `terminated [N, 1]` bool. Games always terminate, never truncate. The reward of a game pays both seats
-    in the step that ends it, so credit must be assigned per seat, not along the stream of decisions.
+    With `view="acting"` whoever is to move acts. Keys: `observation [N, O]` float32 and `action_mask [N, A]` bool of
+    the mover, `player [N]` int64 (the mover), `action [N]` int64; after a step `reward [N, 2]` float32 (both seats,
+    nonzero only where the game ended), `done` and `terminated [N, 1]` bool. The reward of a game pays both seats in the
+    step that ends it, so credit must be assigned per seat, not along the stream of decisions.
+
+    With `view="agents"` both seats act in every step, as the multi-agent losses want it. Keys under `"agents"`:
+    `observation [N, 2, O]`, `action_mask [N, 2, A + 1]` (the waiting seat's only legal action is `noop`, the last one),
+    `turn [N, 2, 1]` bool (False for the seat that waits), `action [N, 2]` (the waiting seat's is ignored), `reward
+    [N, 2, 1]`, `done` and `terminated [N, 2, 1]`; and again `done` and `terminated [N, 1]` of the whole game. A waiting
+    seat's forced noop carries no policy gradient, so average losses over `turn` alone.
 
     `step` leaves a finished game finished (its observation is zero and only walk is marked legal) until `reset`.
-    `step_and_maybe_reset` makes the same stream in one engine call: a finished game is dealt anew, and
-    `("next", "observation")` of a terminal step is already the first observation of the next game.
+    `step_and_maybe_reset` makes the same stream in one engine call: a finished game is dealt anew, and the "next"
+    observation of a terminal step is already the first one of the next game.
 
     Args:
         spec: The game; the standard one if None.
@@ -34,6 +40,12 @@ class BargainEnv(EnvBase):
         seed: Key of the deals, 0 to 2**64 - 1.
         device: Where the tensors live; the engine of that device plays.
         threads: CPU threads of the engine.
+        view: "acting" or "agents"; the second writes twice the rows.
+
+    Attributes:
+        spec_of_game: The game.
+        engine: The engine that plays.
+        group_map: The agents by group of keys: `{"agents": ["player_0", "player_1"]}`, or empty in the acting view.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -49,65 +61,51 @@ class BargainEnv(EnvBase):
         *,
         device: str | torch.device = "cpu",
         threads: int = 1,
+        view: ViewKind = "acting",
     ) -> None:
         self.spec_of_game = spec or GameSpec()
         self.engine = make_engine(self.spec_of_game, num_envs, str(device), seed, threads=threads)
-        super().__init__(device=torch.device(device), batch_size=torch.Size([num_envs]))
-        self._views = {name: torch.from_numpy(array) for name, array in self.engine.buffers.items()}
+        self._view = make_view(view, self.engine)
+        super().__init__(device=torch.device(self.engine.device), batch_size=torch.Size([num_envs]))
+        self._buffers = as_tensors(self.engine)
         self._next_seed: int | None = None
-        self._make_specs()
-
-    def _make_specs(self) -> None:
-        game, shape, device = self.spec_of_game, self.batch_size, self.device
-        n = shape[0]
-        self.observation_spec = Composite(
-            observation=Bounded(-1.0, 1.0, shape=(n, game.observation_dim), dtype=torch.float32, device=device),
-            action_mask=Binary(game.num_actions, shape=(n, game.num_actions), dtype=torch.bool, device=device),
-            player=Categorical(2, shape=(n,), dtype=torch.int64, device=device),
-            shape=shape,
-            device=device,
-        )
-        self.action_spec = Categorical(game.num_actions, shape=(n,), dtype=torch.int64, device=device)
-        self.reward_spec = Unbounded(shape=(n, 2), dtype=torch.float32, device=device)
-        flag = Categorical(2, shape=(n, 1), dtype=torch.bool, device=device)
-        self.done_spec = Composite(done=flag.clone(), terminated=flag.clone(), shape=shape, device=device)
+        self.group_map = self._view.group_map
+        self.observation_spec = self._view.observation_spec
+        self.action_spec = self._view.action_spec
+        self.reward_spec = self._view.reward_spec
+        self.done_spec = self._view.done_spec
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
         options = dict(kwargs.get("options") or {})
-        if tensordict is not None and tensordict.get("_reset", None) is not None:
-            options["reset_mask"] = tensordict["_reset"].reshape(self.batch_size).numpy()
+        if tensordict is not None and (rows := _rows_to_reset(tensordict)) is not None:
+            options["reset_mask"] = self.for_engine(rows.reshape(self.batch_size))
         self.engine.reset(self._next_seed, options)
         self._next_seed = None
-        return self._root()
+        return self.current_root()
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        self.engine.autoreset = False
-        self.engine.step(tensordict["action"].numpy())
-        result = self._observe() | self._outcome()
-        result["action_mask"][:, self.spec_of_game.walk_action] |= result["done"].squeeze(-1)
-        return TensorDict(result, batch_size=self.batch_size, device=self.device)
+        self._play(tensordict, autoreset=False)
+        return self._view.pack(self._view.observe() | self._view.reward(), self._ended())
 
     def step_and_maybe_reset(self, tensordict: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
-        """Plays `action` and deals finished games anew in one engine call.
+        """Plays the actions and deals finished games anew in one engine call.
 
         Returns:
             `tensordict` with "next" set, and the root of the next step. They share the observation's memory.
         """
-        self.engine.autoreset = True
-        self.engine.step(tensordict["action"].numpy())
-        root = self._root()
-        outcome = TensorDict(self._outcome(), batch_size=self.batch_size, device=self.device)
-        tensordict.set("next", outcome.update(root.exclude("done", "terminated")))
-        return tensordict, root
+        self._play(tensordict, autoreset=True)
+        rows = self._view.observe()
+        tensordict.set("next", self._view.pack(rows | self._view.reward(), self._ended()))
+        return tensordict, self._view.pack(rows, self._going_on())
 
     def rand_action(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
-        """Sets `action` to a uniform legal action of the games as they stand now."""
+        """Sets the actions to uniform legal ones of the games as they stand now."""
         result = tensordict if tensordict is not None else TensorDict({}, self.batch_size, device=self.device)
-        return result.set("action", torch.from_numpy(self.engine.random_actions()))
+        return self._view.set_actions(result, torch.as_tensor(self.engine.random_actions()))
 
     def current_root(self) -> TensorDictBase:
-        """Returns what the next step starts from: observation, mask, player, and no game done. Copies the rows."""
-        return self._root()
+        """Returns what the next step starts from: the views of the games, none of them done. Copies the rows."""
+        return self._view.pack(self._view.observe(), self._going_on())
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Releases the engine; any later call raises."""
@@ -117,19 +115,23 @@ class BargainEnv(EnvBase):
     def _set_seed(self, seed: int | None) -> None:
         self._next_seed = seed
 
-    def _observe(self) -> dict[str, torch.Tensor]:
-        views = self._views
-        return {
-            "observation": views["observation"].clone(),
-            "action_mask": views["action_mask"].clone(),
-            "player": views["mover"].to(torch.int64),
-        }
+    def _play(self, tensordict: TensorDictBase, *, autoreset: bool) -> None:
+        self.engine.autoreset = autoreset
+        self.engine.step(self.for_engine(self._view.movers_actions(tensordict)))
 
-    def _outcome(self) -> dict[str, torch.Tensor]:
-        done = self._views["terminated"].unsqueeze(-1)
-        return {"reward": self._views["reward"].clone(), "done": done.clone(), "terminated": done.clone()}
+    def for_engine(self, tensor: torch.Tensor) -> Any:
+        """Returns `tensor` as the kind of array that the engine takes; shares its memory."""
+        return tensor.numpy() if self.engine.device == "cpu" else tensor
 
-    def _root(self) -> TensorDictBase:
-        going_on = torch.zeros(*self.batch_size, 1, dtype=torch.bool)
-        flags = {"done": going_on, "terminated": going_on.clone()}
-        return TensorDict(self._observe() | flags, batch_size=self.batch_size, device=self.device)
+    def _ended(self) -> torch.Tensor:
+        return self._buffers["terminated"].clone().unsqueeze(-1)
+
+    def _going_on(self) -> torch.Tensor:
+        return torch.zeros(*self.batch_size, 1, dtype=torch.bool, device=self.device)
+
+
+def _rows_to_reset(tensordict: TensorDictBase) -> torch.Tensor | None:
+    rows: torch.Tensor | None = tensordict.get("_reset", None)
+    if rows is None and tensordict.get(("agents", "_reset"), None) is not None:
+        raise ValueError('games are dealt as a whole: give "_reset" [N, 1] beside "agents", not within it alone.')
+    return rows

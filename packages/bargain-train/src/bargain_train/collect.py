@@ -16,10 +16,9 @@ from bargain_env.torchrl_env import BargainEnv
 from bargain_eval.policy import HasMemory, Policy
 from tensordict import TensorDictBase
 from torch import nn
-from torchrl.collectors import Collector
-from torchrl.data import Composite, Unbounded
 
 from bargain_train.actors import MaskedCategorical
+from bargain_train.collector import TimeMajorCollector
 from bargain_train.networks import Network
 from bargain_train.seeds import derive_seed
 
@@ -38,9 +37,6 @@ class SeatPlayers(nn.Module):
         players: Who plays seat 0 and seat 1.
         generator: Draws the networks' actions.
         rng: Draws the policies' actions.
-
-    Attributes:
-        spec: What is written; without it the collector would ask the players once more, before the first decision.
     """
 
     def __init__(
@@ -56,10 +52,6 @@ class SeatPlayers(nn.Module):
         self._generator = generator
         self._rng = rng
         self._has_offer = env.spec_of_game.slices["state"].start
-        number = Unbounded(shape=env.batch_size, dtype=torch.float32, device=env.device)
-        self.spec = Composite(
-            action=env.action_spec, action_log_prob=number, state_value=number.clone(), shape=env.batch_size
-        )
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -141,8 +133,6 @@ class Rollout:
 class Rollouts:
     """An endless source of rollouts: `num_envs` games, played on from where the last rollout left them.
 
-    The observation, mask and outcome of every decision are copied twice (out of the engine, into the rollout).
-
     Args:
         spec: The game; its observation must suffice for every player.
         players: Who plays seat 0 and seat 1; networks act with their current parameters.
@@ -169,32 +159,19 @@ class Rollouts:
         self._rng = np.random.default_rng(derive_seed(seed, "policies"))
         self._env = BargainEnv(spec, num_envs, seed, device=device, threads=threads)
         self._players = SeatPlayers(self._env, players, self._generator, self._rng)
-        self._collector = Collector(
-            self._env,
-            self._players,
-            frames_per_batch=self.frames,
-            total_frames=-1,
-            track_traj_ids=False,
-            compact_obs=True,
-            return_same_td=True,
-            no_cuda_sync=True,
-            trust_policy=True,
-            auto_register_policy_transforms=False,
-        )
-        self._batches = iter(self._collector)
+        self._collector = TimeMajorCollector(self._env, self._players, length=length)
 
     def collect(self) -> Rollout:
         """Plays the next rollout. Its memory is overwritten by the following call."""
-        batch = next(self._batches)
-        rows = batch.exclude("next").permute(1, 0)
-        outcome = batch["next"].permute(1, 0)
-        rows["reward"], rows["done"] = outcome["reward"], outcome["done"].squeeze(-1)
+        batch = self._collector.rollout()
+        rows = batch.exclude("next")
+        rows["reward"], rows["done"] = batch["next", "reward"], batch["next", "done"].squeeze(-1)
         return Rollout(rows, self._players.values(self._env.current_root()["observation"]))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that the next rollout depends on, except the players."""
         return {
-            "games": {name: torch.from_numpy(array) for name, array in self._env.engine.get_state().items()},
+            "games": self._collector.state_dict(),
             "generator": self._generator.get_state(),
             "rng": self._rng.bit_generator.state,
         }
@@ -207,11 +184,9 @@ class Rollouts:
         Raises:
             ValueError: If the state belongs to another game or number of games.
         """
-        self._env.engine.set_state({name: array.numpy() for name, array in state["games"].items()})
+        self._collector.load_state_dict(state["games"])
         self._generator.set_state(state["generator"].cpu())
         self._rng.bit_generator.state = state["rng"]
-        # The collector keeps the root of its next step; torchrl < 0.15 gives it no public name.
-        self._collector._carrier.update(self._env.current_root())
         self._players.begin_all(np.arange(self._env.batch_size[0]))
 
     def close(self) -> None:

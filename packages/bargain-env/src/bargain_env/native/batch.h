@@ -40,6 +40,16 @@ struct Rollout {
     i64* action;
 };
 
+// Where the movers' views are written.
+struct Views {
+    float* observation;
+    bool* action_mask;
+    i8* mover;
+};
+
+// No mask pattern: what stands in a row is not known.
+constexpr i8 MASK_UNKNOWN = -1;
+
 // Rows whose state and views fit a core's second-level cache.
 constexpr i64 BLOCK = 256;
 
@@ -53,6 +63,7 @@ class Batch {
     virtual void observe_all() = 0;
     virtual void random_actions(u64 stream, i64* out) = 0;
     virtual void seat_views(float* observation, i8* action_mask) = 0;
+    virtual void write_views(const Views& out, i8* standing) = 0;
     virtual void random_rollout(u64 stream, const Rollout& out, bool autoreset) = 0;
 };
 
@@ -87,7 +98,7 @@ class BatchOf final : public Batch {
             start(row, dealt);
             at_.reward[2 * row] = at_.reward[2 * row + 1] = 0.0f;
             at_.terminated[row] = at_.illegal[row] = false;
-            show(row, load(row), before);
+            show(own_views(), row, load(row), before);
         });
     }
 
@@ -103,7 +114,7 @@ class BatchOf final : public Batch {
             write_own_views(row);
             const Game game = load(row);
             if (game.finished) record(row, game);
-            show(row, game, MASK_UNKNOWN);
+            show(own_views(), row, game, MASK_UNKNOWN);
         });
     }
 
@@ -130,6 +141,13 @@ class BatchOf final : public Batch {
         });
     }
 
+    // Writes what the movers see; `standing` holds the mask pattern that stands in each row of `out`, and is kept up.
+    void write_views(const Views& out, i8* standing) override {
+        run_ranges([=, this](i64 first, i64 last) {
+            for (i64 row = first; row < last; ++row) standing[row] = show(out, row, load(row), standing[row]);
+        });
+    }
+
     void random_rollout(u64 stream, const Rollout& out, bool autoreset) override {
         run_ranges([=, this](i64 first, i64 last) {
             for (i64 start = first; start < last; start += BLOCK) {
@@ -141,7 +159,6 @@ class BatchOf final : public Batch {
 
   private:
     static constexpr i32 OWN = I + 1, STATE = 3;
-    static constexpr i8 MASK_UNKNOWN = -1;
 
     template <typename F>
     void run_ranges(F&& body) {
@@ -221,7 +238,7 @@ class BatchOf final : public Batch {
                 game = load(row);
             }
         }
-        show(row, game, before);
+        show(own_views(), row, game, before);
     }
 
     void rollout_step(u64 stream, const Rollout& out, i64 t, i64 first, i64 last, bool autoreset) {
@@ -253,24 +270,27 @@ class BatchOf final : public Batch {
         at_.episode[row] = at_.state_episode[row];
     }
 
-    // Writes the mover's view and mask; `before` is the mask pattern that stands in the row, of which only what differs
-    // is written.
-    BARGAIN_FN void show(i64 row, const Game& game, i8 before) {
-        float* view = at_.observation + row * spec_.observation_dim;
+    Views own_views() const { return {at_.observation, at_.action_mask, at_.mover}; }
+
+    // Writes the mover's view and mask, and returns its pattern; `before` is the pattern that stands there, of which only
+    // what differs is written.
+    BARGAIN_FN i8 show(const Views& to, i64 row, const Game& game, i8 before) {
+        float* view = to.observation + row * spec_.observation_dim;
         const i32 seat = mover(game);
         const i8 kind = mask_kind(spec_, game);
-        at_.mover[row] = (i8)seat;
+        to.mover[row] = (i8)seat;
         write_features(row, game, seat, view);
-        if (kind == before) return;
+        if (kind == before) return kind;
         float* features = view + mask_offset(spec_);
-        bool* mask = at_.action_mask + row * spec_.num_actions;
+        bool* mask = to.action_mask + row * spec_.num_actions;
         if ((before == MASK_OPENING && kind == MASK_FULL) || (before == MASK_FULL && kind == MASK_OPENING)) {
             features[spec_.num_offers] = kind == MASK_FULL ? 1.0f : 0.0f;
             mask[spec_.num_offers] = kind == MASK_FULL;
-            return;
+            return kind;
         }
         std::memcpy(features, mask_features_[kind].data(), spec_.num_actions * sizeof(float));
         std::memcpy(mask, mask_rows_[kind].data(), spec_.num_actions);
+        return kind;
     }
 
     // Writes all of the view of `seat` but the mask slice: zeros where the game is finished.

@@ -145,6 +145,10 @@ class Core {
         batch_->random_rollout(stream, rollout, autoreset);
     }
 
+    const Spec& spec() const { return spec_; }
+    i64 num_envs() const { return num_envs_; }
+    Batch& batch() { return *batch_; }
+
   private:
     template <typename T>
     T* bind(const char* name, i64 size) {
@@ -160,6 +164,33 @@ class Core {
     i64 num_envs_;
     nb::dict arrays_;
     std::unique_ptr<Batch> batch_;
+};
+
+// Writes the movers' views into the caller's arrays, time first, and remembers which mask stands in which row.
+class Recorder {
+  public:
+    Recorder(Core& core, nb::dict out, i64 steps)
+        : core_(core), out_(out), steps_(steps), standing_(steps * core.num_envs(), MASK_UNKNOWN) {
+        const i64 rows = steps * core.num_envs();
+        views_ = Views{member<float>(out, "observation", rows * core.spec().observation_dim),
+                       member<bool>(out, "action_mask", rows * core.spec().num_actions), member<i8>(out, "mover", rows)};
+    }
+
+    void record(i64 step) {
+        if (step < 0 || step >= steps_) throw std::out_of_range("the rollout has no such step");
+        const i64 row = step * core_.num_envs();
+        const Views views{views_.observation + row * core_.spec().observation_dim,
+                          views_.action_mask + row * core_.spec().num_actions, views_.mover + row};
+        nb::gil_scoped_release release;
+        core_.batch().write_views(views, standing_.data() + row);
+    }
+
+  private:
+    Core& core_;
+    nb::dict out_;
+    i64 steps_;
+    Views views_;
+    std::vector<i8> standing_;
 };
 
 }  // namespace
@@ -179,6 +210,10 @@ NB_MODULE(_cpu, m) {
         .def("seat_views", &Core::seat_views, nb::arg("observation").noconvert(), nb::arg("action_mask").noconvert())
         .def("random_rollout", &Core::random_rollout, nb::arg("stream"), nb::arg("out"), nb::arg("steps"),
              nb::arg("autoreset"));
+    nb::class_<Recorder>(m, "Recorder")
+        .def(nb::init<Core&, nb::dict, i64>(), nb::arg("core"), nb::arg("out"), nb::arg("steps"),
+             nb::keep_alive<1, 2>())
+        .def("record", &Recorder::record, nb::arg("step"));
     m.def("philox4x32", [](std::vector<u32> counter, std::vector<u32> key) {
         if (counter.size() != 4 || key.size() != 2) throw std::invalid_argument("philox4x32 takes 4 and 2 words");
         const Words words = philox4x32(Words{{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
