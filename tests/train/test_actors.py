@@ -110,7 +110,7 @@ def test_actor_and_critic_run_the_trunk_once_and_equal_the_network() -> None:
     actor, critic = ppo_modules(network)
     observation = torch.rand(6, GAMES["mini-b"].observation_dim)
     mask = torch.ones(6, GAMES["mini-b"].num_actions, dtype=torch.bool)
-    rows = TensorDict({"observation": observation, "action_mask": mask}, [6])
+    rows = TensorDict({"features": network.reader(observation), "action_mask": mask}, [6])
     distribution = actor.get_dist(rows)
     value = critic(rows)["state_value"].squeeze(-1)
     assert len(calls) == 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from bargain_env import GAMES, GameSpec, make_engine
 from bargain_env.spec import ObservationKind
-from bargain_train.networks import MlpTrunk, Reader, build_network
+from bargain_train.networks import MlpTrunk, PatternReader, Reader, build_network
 from torch import nn
 
 MLP: dict[str, Any] = {"network": "mlp", "hidden_dims": [256, 256]}
@@ -53,12 +53,12 @@ def test_the_mlp_equals_the_plain_product_over_all_inputs(observation: Observati
     trunk = MlpTrunk(spec, (256, 256))
     rows = _observations(spec)
     assert rows.shape[1] == {"standing": 92, "history": 107}[observation]
-    hidden = rows
+    hidden = Reader(spec)(rows)
     for layer in trunk.layers:
         assert isinstance(layer, nn.Linear)
         nn.init.normal_(layer.bias)
         hidden = torch.relu(hidden @ layer.weight.T + layer.bias)
-    torch.testing.assert_close(trunk(rows), hidden, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(trunk(PatternReader(spec)(rows)), hidden, atol=1e-5, rtol=1e-5)
 
 
 def test_the_flag_of_an_offer_becomes_the_offers_worth() -> None:
@@ -82,10 +82,10 @@ def test_the_mlps_gradient_equals_the_plain_products() -> None:
     trunk, rows = MlpTrunk(spec, (32,)), _observations(spec)
     first = trunk.layers[0]
     assert isinstance(first, nn.Linear)
-    trunk(rows).square().sum().backward()
+    trunk(PatternReader(spec)(rows)).square().sum().backward()
     fast = [first.weight.grad, first.bias.grad]
     first.weight.grad = first.bias.grad = None
-    torch.relu(first(rows)).square().sum().backward()
+    torch.relu(first(Reader(spec)(rows))).square().sum().backward()
     for shortcut, plain in zip(fast, (first.weight.grad, first.bias.grad), strict=True):
         torch.testing.assert_close(shortcut, plain, atol=1e-4, rtol=1e-4)
 

@@ -13,7 +13,7 @@ from bargain_train.collect import Rollouts
 from bargain_train.config import PpoOptions
 from bargain_train.learner import explained_variance, learner_rows
 from bargain_train.networks import Network, build_network
-from bargain_train.updates import Learner, ppo_update
+from bargain_train.updates import Learner, ppo_update, read_rows
 from tensordict import TensorDict, TensorDictBase
 
 SPEC = GAMES["mini-b"]
@@ -78,7 +78,7 @@ def test_loss_and_gradient_equal_those_written_out_by_hand(name: str) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=_generator()), alpha=0.05)
     by_hand = _loss_by_hand(learner.network, rows, options, 0.3)
     expected = torch.autograd.grad(by_hand, list(learner.network.parameters()))
-    output = learner.loss(rows)
+    output = learner.loss(read_rows(learner.network, rows))
     loss = output["loss_objective"] + output["loss_critic"] + output["loss_entropy"]
     assert 0 < output["clip_fraction"] < 1
     torch.testing.assert_close(loss, by_hand)
@@ -111,7 +111,8 @@ def test_an_update_is_adam_on_clipped_gradients_of_shuffled_equal_minibatches() 
 def test_the_value_gradient_reaches_the_trunk() -> None:
     learner = Learner(_network(), (0, 1), PpoOptions())
     rows = _rows(learner)
-    (gradient,) = torch.autograd.grad(learner.loss(rows)["loss_critic"], [learner.network.trunk[1].layers[0].weight])  # type: ignore[index,union-attr]
+    loss = learner.loss(read_rows(learner.network, rows))
+    (gradient,) = torch.autograd.grad(loss["loss_critic"], [learner.network.trunk.layers[0].weight])  # type: ignore[index,union-attr]
     assert gradient.abs().sum() > 0
 
 

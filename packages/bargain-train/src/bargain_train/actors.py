@@ -5,7 +5,8 @@ Legend: `B` rows, `A` actions, `O` features.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import torch
 from tensordict.nn import (
@@ -13,6 +14,7 @@ from tensordict.nn import (
     ProbabilisticTensorDictSequential,
     TensorDictModule,
 )
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution, constraints
 
 from bargain_train.networks import Network
@@ -23,25 +25,29 @@ ILLEGAL_LOGIT = -1.0e9
 class MaskedCategorical(Distribution):
     """Categorical over the legal actions: log-probabilities, entropy and samples in few passes over `[B, A]`.
 
-    Sampling inverts the cumulative distribution with one uniform a row, which costs a third of `torch.multinomial` and
-    never returns an illegal action.
+    `log_prob` and `entropy` carry gradients, in closed form; `log_probs` and `probs` are plain numbers. Sampling
+    inverts the cumulative distribution with one uniform a row, a third of the cost of `torch.multinomial`, and never
+    returns an illegal action.
 
     Args:
         logits: `[B, A]` float32.
         mask: `[B, A]` bool, True = legal, at least one in every row.
+
+    Attributes:
+        log_probs: `[B, A]`, without gradient.
     """
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012 (as torch declares it)
     has_rsample = False
 
     def __init__(self, logits: torch.Tensor, mask: torch.Tensor) -> None:
-        self.mask = mask
-        self.log_probs = torch.log_softmax(logits.masked_fill(~mask, ILLEGAL_LOGIT), -1)
+        self.logits, self.mask = logits, mask
+        self.log_probs = torch.log_softmax(logits.detach().masked_fill(~mask, ILLEGAL_LOGIT), -1)
         super().__init__(logits.shape[:-1], validate_args=False)
 
     @cached_property
     def probs(self) -> torch.Tensor:
-        """`[B, A]`; exactly 0 for illegal actions."""
+        """`[B, A]`, without gradient; exactly 0 for illegal actions."""
         return self.log_probs.exp()
 
     @property
@@ -53,7 +59,8 @@ class MaskedCategorical(Distribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         """Returns `[B]` log-probabilities of the actions `[B]`."""
-        return self.log_probs.gather(-1, value.unsqueeze(-1)).squeeze(-1)
+        log_prob: torch.Tensor = _LogProb.apply(self.logits, self.log_probs, self.probs, value)
+        return log_prob
 
     def entropy(self) -> torch.Tensor:
         """Returns `[B]` entropies in nats.
@@ -61,7 +68,7 @@ class MaskedCategorical(Distribution):
         Raises:
             FloatingPointError: If the logits are not finite; TorchRL would go on with an estimate from samples.
         """
-        entropy = -(self.probs * self.log_probs).sum(-1)
+        entropy: torch.Tensor = _Entropy.apply(self.logits, self.log_probs, self.probs)
         if not bool(entropy.isfinite().all()):
             raise FloatingPointError("the policy's logits are not finite; try a smaller --lr.")
         return entropy
@@ -73,6 +80,41 @@ class MaskedCategorical(Distribution):
         if sample_shape:
             raise ValueError("MaskedCategorical draws one action a row.")
         return sample_cdf(self.probs, generator)
+
+
+class _LogProb(torch.autograd.Function):
+    """The log-probability of one action a row; its gradient in the logits is one-hot minus probabilities."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, log_probs: torch.Tensor, probs: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
+        chosen = action.unsqueeze(-1)
+        ctx.save_for_backward(probs, chosen)
+        return log_probs.gather(-1, chosen).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        probs, chosen = ctx.saved_tensors
+        column = grad.unsqueeze(-1)
+        return (probs * -column).scatter_add_(-1, chosen, column), None, None, None
+
+
+class _Entropy(torch.autograd.Function):
+    """The entropy H of each row; its gradient in the logits is -p (log p + H)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, log_probs: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
+        entropy = -torch.linalg.vecdot(probs, log_probs)
+        ctx.save_for_backward(log_probs, probs, entropy)
+        return entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        log_probs, probs, entropy = ctx.saved_tensors
+        return (log_probs + entropy.unsqueeze(-1)).mul_(probs).mul_(-grad.unsqueeze(-1)), None, None
 
 
 def sample_cdf(probs: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -92,16 +134,18 @@ def sample_cdf(probs: torch.Tensor, generator: torch.Generator | None = None) ->
 def ppo_modules(network: Network) -> tuple[ProbabilisticTensorDictSequential, TensorDictModule]:
     """Returns the actor and critic for TorchRL's PPO losses.
 
-    The actor maps `observation`, `action_mask` to `hidden`, `logits` and the distribution of `action`; the critic is
-    the value head over `hidden`, so the trunk runs once a minibatch and both losses' gradients reach it.
+    The actor maps `features` (what `network.reader` returns) and `action_mask` to `hidden`, `logits`, `values` and the
+    distribution of `action`; the critic takes up the `values`, so trunk and heads run once a minibatch and both losses'
+    gradients reach them.
     """
-    trunk = TensorDictModule(network.trunk, in_keys=["observation"], out_keys=["hidden"])
-    logits = TensorDictModule(network.policy_head, in_keys=["hidden"], out_keys=["logits"])
+    trunk = TensorDictModule(network.trunk, in_keys=["features"], out_keys=["hidden"])
+    heads = TensorDictModule(network.heads, in_keys=["hidden"], out_keys=["logits", "values"])
     head = ProbabilisticTensorDictModule(
         in_keys={"logits": "logits", "mask": "action_mask"},
         out_keys=["action"],
         distribution_class=MaskedCategorical,
         return_log_prob=True,
     )
-    critic = TensorDictModule(network.value_head, in_keys=["hidden"], out_keys=["state_value"])
-    return ProbabilisticTensorDictSequential(trunk, logits, head), critic
+    column = partial(torch.unsqueeze, dim=-1)
+    critic = TensorDictModule(column, in_keys=["values"], out_keys=["state_value"])
+    return ProbabilisticTensorDictSequential(trunk, heads, head), critic

@@ -53,7 +53,7 @@ class TimeMajorCollector(BaseCollector):
         self.total_frames, self.requested_frames_per_batch = -1, length * env.batch_size[0]
         self.frames_per_batch = length
         self._shown = as_tensors(env.engine)
-        roots = torch.stack([env.current_root().select(*ROOT_KEYS)] * length)
+        roots: TensorDictBase = env.current_root().select(*ROOT_KEYS).expand(length, *env.batch_size).clone()
         self._roots = roots.unbind(0)
         self._movers = roots["player"].to(torch.int8)
         terminated = torch.zeros(*roots.shape, 1, dtype=torch.bool, device=env.device)

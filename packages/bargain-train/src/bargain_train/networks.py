@@ -1,6 +1,6 @@
 """Networks: a trunk that reads observations, a policy head and a value head.
 
-Legend: `B` rows, `A` actions, `O` features, `H` hidden features.
+Legend: `B` rows, `A` actions, `O` features of an observation, `F` of what a trunk reads, `H` hidden features.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from bargain_env import GameSpec
@@ -16,7 +16,7 @@ from torch import nn
 
 
 class Network(nn.Module):
-    """`trunk [B, O] -> [B, H]`, `policy_head [B, H] -> [B, A]` logits (unmasked), `value_head [B, H] -> [B, 1]`.
+    """`reader [B, O] -> [B, F]`, `trunk [B, F] -> [B, H]`, and heads: `[B, A]` logits (unmasked) and values `[B]`.
 
     The value is the mover's expected payoff / own total. Nothing in it is random: the same rows give the same numbers
     while sampling and while updating.
@@ -24,24 +24,40 @@ class Network(nn.Module):
     Attributes:
         config: What `build_network` needs to build it again.
         observation: The kind of observation that it reads.
+        reader: Has no parameters, so the features of a row are computed once for all updates on it.
     """
 
-    def __init__(self, config: dict[str, Any], spec: GameSpec, trunk: nn.Module, heads: tuple[nn.Module, nn.Module]):
+    def __init__(
+        self,
+        config: dict[str, Any],
+        spec: GameSpec,
+        reader: nn.Module,
+        trunk: nn.Module,
+        heads: tuple[nn.Module, nn.Module],
+    ):
         super().__init__()
         self.config = config
         self.spec_of_game = spec
         self.observation = spec.observation
-        self.trunk = nn.Sequential(Reader(spec), trunk)
+        self.reader, self.trunk = reader, trunk
         self.policy_head, self.value_head = heads
 
     def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the logits `[B, A]` and values `[B]`; a standing network reads the prefix of history rows."""
-        hidden = self.trunk(observation)
-        return self.policy_head(hidden), self.value_head(hidden).squeeze(-1)
+        return self.heads(self.trunk(self.reader(observation)))
+
+    def heads(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the logits `[B, A]` and values `[B]` of `hidden` `[B, H]`: one product where both are linear."""
+        policy, value = self.policy_head, self.value_head
+        if not isinstance(policy, nn.Linear) or not isinstance(value, nn.Linear):
+            return policy(hidden), value(hidden).squeeze(-1)
+        weight, bias = torch.cat([policy.weight, value.weight]), torch.cat([policy.bias, value.bias])
+        logits, values = nn.functional.linear(hidden, weight, bias).split([policy.out_features, 1], -1)
+        return logits, values.squeeze(-1)
 
     def values(self, observation: torch.Tensor) -> torch.Tensor:
         """Returns the values `[B]` of `observation` `[B, O]`."""
-        values: torch.Tensor = self.value_head(self.trunk(observation)).squeeze(-1)
+        values: torch.Tensor = self.value_head(self.trunk(self.reader(observation))).squeeze(-1)
         return values
 
 
@@ -72,55 +88,54 @@ class Reader(nn.Module):
         return torch.cat([observation[:, : self.flag], flag * share, observation[:, self.flag + 1 : self.size]], -1)
 
 
-class MaskPattern(nn.Module):
-    """Replaces the mask slice of an observation by a one-hot of which of its few patterns it is.
+class PatternReader(nn.Module):
+    """A `Reader` that gives the mask slice as a one-hot of which of its four patterns it is.
 
-    Offers are legal all together or not at all, accept likewise, and walk is legal in every game that goes on. So the
-    mask slice takes four values, and a linear layer over it is a lookup in a table with four rows.
+    Offers are legal all together or not at all, accept likewise, and walk is legal in every game that goes on.
     """
-
-    table: torch.Tensor
 
     def __init__(self, spec: GameSpec) -> None:
         super().__init__()
-        mask = spec.slices["mask"]
-        self.start, self.stop = mask.start, mask.stop
-        self.accept = mask.start + spec.accept_action
-        offers, accept = torch.zeros(2, spec.num_actions)
-        offers[: spec.num_offers], accept[spec.accept_action] = 1.0, 1.0
-        walk = torch.zeros(spec.num_actions)
-        walk[spec.walk_action] = 1.0
-        rows = [torch.zeros_like(walk), offers + walk, accept + walk, offers + accept + walk]
-        self.register_buffer("table", torch.stack(rows), persistent=False)
+        self.reader = Reader(spec)
+        self.mask, self.accept = spec.slices["mask"], spec.slices["mask"].start + spec.accept_action
+        self.size = spec.observation_dim - spec.num_actions + 4
 
-    def forward(self, observation: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Returns `observation @ weight.T + bias` with a seventh of the products (for the standard game)."""
-        offers = observation[:, self.start : self.start + 1]
-        accept = observation[:, self.accept : self.accept + 1]
-        pattern = torch.cat(
-            [(1 - offers) * (1 - accept), offers * (1 - accept), (1 - offers) * accept, offers * accept], -1
-        )
-        inputs = torch.cat([observation[:, : self.start], observation[:, self.stop :], pattern], -1)
-        looked_up = self.table @ weight[:, self.start : self.stop].T
-        columns = torch.cat([weight[:, : self.start], weight[:, self.stop :], looked_up.T], -1)
-        return nn.functional.linear(inputs, columns, bias)
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        """Returns `[B, F]` for observations `[B, O]` or longer: all but the mask slice, then the pattern."""
+        features = self.reader(observation)
+        offers, accept = (features[:, index : index + 1] for index in (self.mask.start, self.accept))
+        pattern = [(1 - offers) * (1 - accept), offers * (1 - accept), (1 - offers) * accept, offers * accept]
+        return torch.cat([features[:, : self.mask.start], features[:, self.mask.stop :], *pattern], -1)
 
 
 class MlpTrunk(nn.Module):
-    """Linear layers with ReLU over the observation `[B, O]`; the last hidden layer `[B, H]` is the output."""
+    """Linear layers with ReLU over the observation; the last hidden layer `[B, H]` is the output.
+
+    It reads what `PatternReader` returns. The first layer's weights over the mask slice are summed into a table of one
+    row a pattern, bias included, which saves six sevenths of its products in the standard game.
+    """
+
+    patterns: torch.Tensor
 
     def __init__(self, spec: GameSpec, hidden_dims: tuple[int, ...]) -> None:
         super().__init__()
         sizes = (spec.observation_dim, *hidden_dims)
         self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in itertools.pairwise(sizes))
-        self.pattern = MaskPattern(spec)
+        self.mask = spec.slices["mask"]
+        offers, accept, walk = torch.zeros(3, spec.num_actions)
+        offers[: spec.num_offers], accept[spec.accept_action], walk[spec.walk_action] = 1.0, 1.0, 1.0
+        rows = [torch.zeros_like(walk), offers + walk, accept + walk, offers + accept + walk]
+        self.register_buffer("patterns", torch.stack(rows), persistent=False)
 
-    def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        """Returns hidden features `[B, H]`."""
-        first, *later = self.layers
-        hidden = torch.relu(self.pattern(observation, first.weight, first.bias))
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns hidden features `[B, H]` of `[B, F]`."""
+        first, *later = cast(list[nn.Linear], list(self.layers))
+        weight = first.weight
+        table = (self.patterns @ weight[:, self.mask].T + first.bias).T
+        columns = torch.cat([weight[:, : self.mask.start], weight[:, self.mask.stop :], table], -1)
+        hidden = (features @ columns.T).relu_()
         for layer in later:
-            hidden = torch.relu(layer(hidden))
+            hidden = layer(hidden).relu_()
         return hidden
 
 
@@ -138,37 +153,39 @@ class TransformerTrunk(nn.Module):
         layer = nn.TransformerEncoderLayer(d_model, nhead, 2 * d_model, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)
 
-    def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        """Returns hidden features `[B, H]`."""
-        tokens = [embed(observation[:, group]) for group, embed in zip(self.groups, self.embeddings, strict=True)]
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns hidden features `[B, H]` of what `Reader` returns, `[B, O]`."""
+        tokens = [embed(features[:, group]) for group, embed in zip(self.groups, self.embeddings, strict=True)]
         pooled: torch.Tensor = self.encoder(torch.stack(tokens, 1) + self.positions).mean(1)
         return pooled
 
 
-def _mlp(spec: GameSpec, hidden_dims: list[int]) -> tuple[nn.Module, tuple[nn.Module, nn.Module]]:
+Parts = tuple[nn.Module, nn.Module, tuple[nn.Module, nn.Module]]
+"""Reader, trunk, and the heads of policy and value."""
+
+
+def _mlp(spec: GameSpec, hidden_dims: list[int]) -> Parts:
     if not hidden_dims or min(hidden_dims) < 1:
         raise ValueError(f"--hidden-dims needs at least one positive size, got {hidden_dims}.")
     heads = nn.Linear(hidden_dims[-1], spec.num_actions), nn.Linear(hidden_dims[-1], 1)
-    return MlpTrunk(spec, tuple(hidden_dims)), heads
+    return PatternReader(spec), MlpTrunk(spec, tuple(hidden_dims)), heads
 
 
-def _transformer(
-    spec: GameSpec, d_model: int, nhead: int, num_layers: int
-) -> tuple[nn.Module, tuple[nn.Module, nn.Module]]:
+def _transformer(spec: GameSpec, d_model: int, nhead: int, num_layers: int) -> Parts:
     if d_model < 1 or nhead < 1 or num_layers < 1 or d_model % nhead:
         raise ValueError(f"--d-model must be a multiple of --nhead, got {d_model} and {nhead}.")
     policy, value = (
         nn.Sequential(nn.Linear(d_model, 2 * d_model), nn.ReLU(), nn.Linear(2 * d_model, size))
         for size in (spec.num_actions, 1)
     )
-    return TransformerTrunk(spec, d_model, nhead, num_layers), (policy, value)
+    return Reader(spec), TransformerTrunk(spec, d_model, nhead, num_layers), (policy, value)
 
 
-NETWORKS: dict[str, Callable[..., tuple[nn.Module, tuple[nn.Module, nn.Module]]]] = {
+NETWORKS: dict[str, Callable[..., Parts]] = {
     "mlp": _mlp,
     "transformer": _transformer,
 }
-"""Builders by name: `(spec, **options) -> (trunk, (policy head, value head))`."""
+"""Builders by name: `(spec, **options) -> (reader, trunk, (policy head, value head))`."""
 
 
 def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
@@ -187,10 +204,10 @@ def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
     if name not in NETWORKS:
         raise ValueError(f"--network must be one of {', '.join(NETWORKS)}, got {name!r}.")
     try:
-        trunk, heads = NETWORKS[name](spec, **options)
+        parts = NETWORKS[name](spec, **options)
     except TypeError as error:
         raise ValueError(f"bad options for network {name!r}: {error}.") from error
-    network = Network(dict(config), spec, trunk, heads)
+    network = Network(dict(config), spec, *parts)
     _initialise(network)
     return network
 

@@ -64,6 +64,12 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+@torch.no_grad()
+def read_rows(network: Network, rows: TensorDictBase) -> TensorDictBase:
+    """Returns `rows` with the network's `features` `[R, F]` in place of `observation` `[R, O]`."""
+    return rows.exclude("observation").set("features", network.reader(rows["observation"]))
+
+
 def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generator) -> dict[str, float]:
     """Improves the learner's network on `rows` by clipped PPO (Schulman et al. 2017, eq. 7).
 
@@ -84,6 +90,7 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
     options, size = learner.options, len(rows)
     if not size:
         return {}
+    rows = read_rows(learner.network, rows)
     count = -(-size // options.minibatch_size)
     totals: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(()))
     first_ratio_error = 0.0
