@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import itertools
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pettingzoo
 import pytest
 from bargain_env import GAMES, BargainParallelEnv, GameSpec, parallel_env
 from gymnasium.utils.env_checker import data_equivalence
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
+PAGE = Path(__file__).parents[2] / "docs" / "pettingzoo.md"
 SPEC = GameSpec()
 ACCEPT, WALK, NOOP = SPEC.accept_action, SPEC.walk_action, SPEC.noop_action
 SPECS = {
@@ -22,7 +28,8 @@ DEAL = {"values": np.array([[10, 20, 30], [40, 50, 60]]), "outside": np.array([7
 
 
 def _mover(observations: Any) -> str:
-    return next(agent for agent, seen in observations.items() if seen["action_mask"][:-1].any())
+    mover: str = next(agent for agent, seen in observations.items() if seen["action_mask"][:-1].any())
+    return mover
 
 
 def _step(env: BargainParallelEnv, action: Any, waiting: Any = 0) -> Any:
@@ -70,6 +77,7 @@ def test_batched_equals_scalar(name: str, copy: bool) -> None:
     observations, infos = batched.reset()
     for row, env in enumerate(scalar):
         assert data_equivalence(_row(observations, row), env.reset()[0])
+        assert np.array_equal(batched.state()[row], env.state())
         assert infos["player_0"]["illegal"][row] == 0
     for _ in range(60):
         legal = {agent: seen["action_mask"].astype(float) for agent, seen in observations.items()}
@@ -85,6 +93,7 @@ def test_batched_equals_scalar(name: str, copy: bool) -> None:
                 expected[0] = env.reset()[0]
             got = [observations, rewards, terminations, truncations, infos]
             assert data_equivalence(_row(got[0], row), expected[0])
+            assert np.array_equal(batched.state()[row], env.state())
             for mine, theirs in zip(got[1:4], expected[1:4], strict=True):
                 assert {agent: array[row] for agent, array in mine.items()} == theirs
             assert {agent: {"illegal": info["illegal"][row]} for agent, info in infos.items()} == expected[4]
@@ -103,6 +112,7 @@ def test_arrays_lie_in_their_spaces(num_envs: int | None) -> None:
             assert env.observation_space(agent) is env.observation_space(agent)
             assert env.action_space(agent) is env.action_space(agent)
             assert env.observation_space(agent).contains(observations[agent])
+            assert env.state_space.contains(env.state())
         legal = np.asarray(env.engine.random_actions())
         actions = legal if num_envs else int(legal[0])
         observations, rewards, terminations, truncations, infos = env.step(dict.fromkeys(env.agents, actions))
@@ -228,6 +238,34 @@ def test_any_integer_dtype_plays(dtype: type) -> None:
     for action in (3, ACCEPT, 90, WALK):
         got = env.step({agent: np.full(6, action, dtype) for agent in env.agents})
         assert data_equivalence(got, same.step({agent: np.full(6, action) for agent in same.agents}))
+
+
+def test_copied_arrays_are_the_callers() -> None:
+    """What the environment returned may be overwritten by the caller, each array by itself."""
+
+    def arrays(tree: Any) -> list[Any]:
+        return [leaf for part in tree.values() for leaf in arrays(part)] if isinstance(tree, dict) else [tree]
+
+    env, same = parallel_env(num_envs=4), parallel_env(num_envs=4)
+    env.reset(), same.reset()
+    for action in (3, 90, ACCEPT, WALK):
+        got = env.step({agent: np.full(4, action) for agent in env.agents})
+        assert data_equivalence(got, same.step({agent: np.full(4, action) for agent in same.agents}))
+        owned = [leaf for part in got for leaf in arrays(part)]
+        assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(owned, 2))
+        for leaf in owned:
+            leaf[...] = 1
+
+
+@pytest.mark.filterwarnings("ignore:PettingZoo in TorchRL is tested using version")
+def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    needs = {"torchrl": importlib.util.find_spec("torchrl"), "pettingzoo.make": hasattr(pettingzoo, "make")}
+    assert len(blocks) > 5
+    for block in blocks:
+        if all(there for word, there in needs.items() if word in block):
+            exec(compile(block, str(PAGE), "exec"), {})
+    assert "player_1 earned" in capsys.readouterr().out
 
 
 def test_bad_calls_are_one_sentence() -> None:

@@ -5,6 +5,7 @@ Legend: `B` games, `I` item types, `A` actions, `O` features. In the scalar form
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,10 +17,9 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from bargain_env.engine import make_engine
+from bargain_env.pettingzoo_common import AGENTS, METADATA, observation_space, seat_of, state_space
+from bargain_env.rendering import Rendering, check_render_mode, render_row
 from bargain_env.spec import GameSpec
-
-AGENTS = ("player_0", "player_1")
-"""Agent k sits in seat k."""
 
 Observations = dict[str, dict[str, NDArray[Any]]]
 Step = tuple[Observations, dict[str, Any], dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]
@@ -46,6 +46,7 @@ class BargainParallelEnv(ParallelEnv):
         copy: Return fresh arrays. If False, a step or reset overwrites the arrays that the last one returned.
         threads: CPU threads; results do not depend on it.
         first_game: Index of the first row's game.
+        render_mode: None, "human", "ansi" or "rgb_array", for the scalar form alone; see `bargain_env.rendering`.
 
     Attributes:
         spec: The game.
@@ -55,10 +56,10 @@ class BargainParallelEnv(ParallelEnv):
         possible_agents: `["player_0", "player_1"]`.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or a batch is asked to render.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"name": "bargain_v0", "render_modes": [], "is_parallelizable": True}
+    metadata: ClassVar[dict[str, Any]] = METADATA | {"is_parallelizable": True}
 
     def __init__(
         self,
@@ -69,10 +70,14 @@ class BargainParallelEnv(ParallelEnv):
         copy: bool = True,
         threads: int = 1,
         first_game: int = 0,
+        render_mode: str | None = None,
     ) -> None:
+        check_render_mode(render_mode)
+        if render_mode is not None and num_envs is not None:
+            raise ValueError("render_mode needs the scalar form: leave num_envs out.")
         self.spec = spec = spec or GameSpec()
         self.num_envs = num_envs
-        self.render_mode = None
+        self.render_mode = render_mode
         self.possible_agents = list(AGENTS)
         self.agents: list[str] = []
         self.engine = make_engine(
@@ -85,27 +90,18 @@ class BargainParallelEnv(ParallelEnv):
         )
         rows = self.engine.num_envs
         self._started = False
-        self._buffers = None if copy else _allocate(spec, rows)
-        self._actions = np.empty(rows, dtype=np.int64)
+        self._views_shape, self._masks_shape = (2, rows, spec.observation_dim), (2, rows, spec.num_actions + 1)
+        self._buffers = None if copy else self._allocate()
         self._never = np.zeros(rows, dtype=bool)
         self._spaces: dict[tuple[str, str], spaces.Space[Any]] = {}
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
         """Returns the space of one observation of `agent`; the same object at every call."""
-        low = np.zeros(self.spec.observation_dim, dtype=np.float32)
-        for name in ("offer", "history"):
-            low[self.spec.slices[name]] = -1.0
-        single = spaces.Dict(
-            {
-                "observation": spaces.Box(low, np.ones_like(low)),
-                "action_mask": spaces.Box(0, 1, (self.spec.num_actions + 1,), np.int8),
-            }
-        )
-        return self._space("observation", agent, single)
+        return self._space("observation", agent)
 
     def action_space(self, agent: str) -> spaces.Space[Any]:
         """Returns the `A` + 1 actions of `agent`, the last one `noop`; the same object at every call."""
-        return self._space("action", agent, spaces.Discrete(self.spec.num_actions + 1))
+        return self._space("action", agent)
 
     def reset(
         self, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -129,10 +125,12 @@ class BargainParallelEnv(ParallelEnv):
         self.engine.reset(seed, options)
         self._started = True
         self.agents = list(AGENTS)
-        return self._observe(), self._infos(self._never, self.engine.mover)
+        self._show()
+        illegal = [False if self.num_envs is None else self._export(self._never) for _ in AGENTS]
+        return self._observe(), {agent: {"illegal": illegal[seat]} for seat, agent in enumerate(AGENTS)}
 
     def step(self, actions: Mapping[str, Any]) -> Step:
-        """Plays the mover's action of every game; two passes over the rows more than the engine's step.
+        """Plays the mover's action of every game; costs one pass over the rows more than the engine's step.
 
         Args:
             actions: Integers `[B]` by agent; the waiting seat's are ignored.
@@ -149,40 +147,58 @@ class BargainParallelEnv(ParallelEnv):
             raise RuntimeError("call reset before step.")
         if not self.agents:
             return {}, {}, {}, {}, {}
-        mover = self.engine.mover.copy()
-        self._read_actions(actions, mover)
-        self.engine.step(self._actions)
-        observations, infos = self._observe(), self._infos(self.engine.illegal, mover)
-        rewards = {agent: self._export(self.engine.reward[:, seat]) for seat, agent in enumerate(AGENTS)}
-        terminations = {agent: self._export(self.engine.terminated) for agent in AGENTS}
-        truncations = {agent: self._export(self._never) for agent in AGENTS}
-        if self.num_envs is None and self.engine.terminated[0]:
-            self.agents = []
-        return observations, rewards, terminations, truncations, infos
+        return self._step_one(actions) if self.num_envs is None else self._step_batch(actions, self.num_envs)
+
+    def state(self) -> NDArray[np.float32]:
+        """Returns both seats' observations one after the other, `[B, 2 * O]`: what a central critic may see."""
+        views, masks = self._allocate()
+        self.engine.seat_views(views, masks)
+        rows = views.swapaxes(0, 1).reshape(self.engine.num_envs, -1)
+        return rows[0] if self.num_envs is None else rows
+
+    @functools.cached_property
+    def state_space(self) -> spaces.Space[Any]:
+        """The space of `state()`."""
+        single = state_space(self.spec)
+        return single if self.num_envs is None else batch_space(single, self.num_envs)
+
+    def render(self) -> Rendering:
+        """Renders the game as `render_mode` says; see `bargain_env.rendering.render`.
+
+        Raises:
+            RuntimeError: If the environment was built without a render mode.
+        """
+        if self.render_mode is None:
+            raise RuntimeError("render needs an environment that was built with a render_mode.")
+        return render_row(self.engine, self.render_mode)
 
     def close(self) -> None:
         """Releases the engine; a later step or reset raises."""
         self.engine.close()
 
-    def _space(self, kind: str, agent: str, single: spaces.Space[Any]) -> spaces.Space[Any]:
-        if agent not in AGENTS:
-            raise ValueError(f"agent must be one of {', '.join(AGENTS)}, got {agent!r}.")
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self.render()
+
+    def _space(self, kind: str, agent: str) -> spaces.Space[Any]:
+        seat_of(agent)
         if (kind, agent) not in self._spaces:
+            actions = self.spec.num_actions + 1
+            single = observation_space(self.spec, actions) if kind == "observation" else spaces.Discrete(actions)
             self._spaces[kind, agent] = single if self.num_envs is None else batch_space(single, self.num_envs)
         return self._spaces[kind, agent]
 
-    def _read_actions(self, actions: Mapping[str, Any], mover: NDArray[np.int8]) -> None:
-        if self.num_envs is None:
-            self._actions[0] = self._read_action(actions, AGENTS[mover[0]])
-            return
-        for seat, agent in enumerate(AGENTS):
-            chosen = np.asarray(actions.get(agent))
-            if chosen.shape != (self.num_envs,) or chosen.dtype.kind not in "iu":
-                raise ValueError(
-                    f"actions of {agent} must be integers of shape ({self.num_envs},), "
-                    f"got shape {chosen.shape} of {chosen.dtype}."
-                )
-            np.copyto(self._actions, chosen, where=mover == seat, casting="unsafe")
+    def _step_one(self, actions: Mapping[str, Any]) -> Step:
+        engine, mover = self.engine, self.engine.mover.item()
+        engine.step(np.array([self._read_action(actions, AGENTS[mover])], dtype=np.int64))
+        over = engine.terminated.item()
+        if over:
+            self.agents = []
+        self._show()
+        rewards = dict(zip(AGENTS, engine.reward[0].tolist(), strict=True))
+        infos = {agent: {"illegal": False} for agent in AGENTS}
+        infos[AGENTS[mover]]["illegal"] = engine.illegal.item()
+        return self._observe(), rewards, dict.fromkeys(AGENTS, over), dict.fromkeys(AGENTS, False), infos
 
     def _read_action(self, actions: Mapping[str, Any], agent: str) -> int:
         try:
@@ -191,26 +207,39 @@ class BargainParallelEnv(ParallelEnv):
             raise ValueError(f"actions must hold one integer for {agent}, whose move it is.") from None
         return action if 0 <= action < self.spec.num_actions else -1
 
+    def _step_batch(self, actions: Mapping[str, Any], num_envs: int) -> Step:
+        engine, mover = self.engine, self.engine.mover.copy()
+        first, second = (self._read_actions(actions.get(agent), agent, num_envs) for agent in AGENTS)
+        engine.step(first + (second - first) * mover)  # a selection without branches, which would be unpredictable
+        rewards = {agent: self._export(engine.reward[:, seat]) for seat, agent in enumerate(AGENTS)}
+        terminations = {agent: self._export(engine.terminated) for agent in AGENTS}
+        truncations = {agent: self._export(self._never) for agent in AGENTS}
+        illegal = engine.illegal & (mover == 0), engine.illegal & (mover == 1)
+        infos = {agent: {"illegal": illegal[seat]} for seat, agent in enumerate(AGENTS)}
+        return self._observe(), rewards, terminations, truncations, infos
+
+    def _read_actions(self, actions: Any, agent: str, num_envs: int) -> NDArray[np.int64]:
+        chosen = np.asarray(actions)
+        if chosen.shape != (num_envs,) or chosen.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions of {agent} must be integers of shape ({num_envs},), "
+                f"got shape {chosen.shape} of {chosen.dtype}."
+            )
+        return chosen.astype(np.int64, copy=False)
+
     def _observe(self) -> Observations:
-        views, masks = self._buffers or _allocate(self.spec, self.engine.num_envs)
+        views, masks = self._buffers or self._allocate()
         self.engine.seat_views(views, masks)
         if self.num_envs is None:
             views, masks = views[:, 0], masks[:, 0]
         return {agent: {"observation": views[k], "action_mask": masks[k]} for k, agent in enumerate(AGENTS)}
 
-    def _infos(self, illegal: NDArray[np.bool_], mover: NDArray[np.int8]) -> dict[str, dict[str, Any]]:
-        return {agent: {"illegal": self._export(illegal & (mover == seat))} for seat, agent in enumerate(AGENTS)}
+    def _allocate(self) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Returns views `[2, B, O]` and masks `[2, B, A + 1]` of both seats, not yet written."""
+        return np.empty(self._views_shape, np.float32), np.empty(self._masks_shape, np.int8)
 
-    def _export(self, array: NDArray[Any]) -> Any:
-        if self.num_envs is None:
-            return array[0].item()
+    def _export(self, array: NDArray[Any]) -> NDArray[Any]:
         return array if self._buffers is not None else array.copy()
-
-
-def _allocate(spec: GameSpec, rows: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Returns views `[2, B, O]` and masks `[2, B, A + 1]` of both seats; two large arrays are cheaper than four."""
-    shape = len(AGENTS), rows
-    return np.empty((*shape, spec.observation_dim), np.float32), np.empty((*shape, spec.num_actions + 1), np.int8)
 
 
 def parallel_env(
@@ -221,6 +250,9 @@ def parallel_env(
     copy: bool = True,
     threads: int = 1,
     first_game: int = 0,
+    render_mode: str | None = None,
 ) -> BargainParallelEnv:
     """Builds a `BargainParallelEnv`, which documents the arguments."""
-    return BargainParallelEnv(spec, num_envs, seed, copy=copy, threads=threads, first_game=first_game)
+    return BargainParallelEnv(
+        spec, num_envs, seed, copy=copy, threads=threads, first_game=first_game, render_mode=render_mode
+    )
