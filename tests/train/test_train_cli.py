@@ -37,7 +37,7 @@ def _refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 BAD = {
-    "cuda": (["--device", "cuda"], "--device cuda: "),
+    "no such gpu": (["--device", "cuda", "--cuda-device", "99"], 'device "cuda'),
     "unknown flag": (["--num-env", "3"], "--num-envs"),
     "not a number": (["--lr", "fast"], "--lr"),
     "zero rate": (["--lr", "0"], "--lr"),

@@ -111,8 +111,8 @@ class SeatPlayers(nn.Module):
             state = observation[:, self._has_offer : self._has_offer + 2]
             first = state[:, 0] == 0 if seat == 0 else state[:, 1] == 0
             if bool(first.any()):
-                policy.begin(games[first].numpy(), seat, self._rng)
-        action: torch.Tensor = policy.get_action(observation, mask, self._rng, game_ids=games.numpy())
+                policy.begin(games[first].cpu().numpy(), seat, self._rng)
+        action: torch.Tensor = policy.get_action(observation, mask, self._rng, game_ids=games.cpu().numpy())
         return action
 
 

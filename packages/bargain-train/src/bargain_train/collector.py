@@ -91,8 +91,8 @@ class TimeMajorCollector(BaseCollector):
         return following
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the games as they stand; the policy and its random numbers are the caller's."""
-        return {name: torch.as_tensor(array) for name, array in self.env.engine.get_state().items()}
+        """Returns the games as they stand, on the CPU; the policy and its random numbers are the caller's."""
+        return {name: torch.as_tensor(array).cpu() for name, array in self.env.engine.get_state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Goes on from the games of `state_dict`.

@@ -87,9 +87,9 @@ class RunConfig(GameOptions):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     """Seed of the networks, the deals and every random draw."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; in this version auto is the CPU, and cuda is refused."""
+    """Where to play and train; auto is the GPU if one can be used."""
     cuda_device: Annotated[int, Field(ge=0)] = 0
-    """Which GPU, with --device cuda."""
+    """Which GPU, unless --device is cpu."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of the games and of torch; 0 takes one per core. Bitwise repeatability needs the same number."""
     resume: str | None = None

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from bargain_eval.checkpoint import read_checkpoint
 from bargain_eval.policy import Policy
-from bargain_eval.registry import load_policy
+from bargain_eval.registry import load_policy, resolve_device
 from bargain_eval.results import ResultsManager, RunRecord
 
 from bargain_train.config import RunConfig
@@ -51,17 +51,16 @@ class Run:
         evaluation: The final evaluation, once there is one.
 
     Raises:
-        ValueError: If `config.resume` names no run that can be resumed, or a setting needs what is not there.
+        ValueError: If `config.resume` names no run that can be resumed, or a setting needs what is not there,
+            a GPU for one.
     """
 
     def __init__(self, algorithm: str, config: RunConfig, *, console: bool = True) -> None:
-        if config.device == "cuda":
-            raise ValueError("--device cuda: this version plays and trains on the CPU only.")
         if config.tensorboard:
             require_tensorboard()
         self.algorithm = algorithm
         self.config = config
-        self.device = "cpu"
+        self.device = _device(config)
         self.threads = config.threads or available_cores()
         self.step = self.updates = 0
         self.best: float | None = None
@@ -275,6 +274,11 @@ def torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _device(config: RunConfig) -> str:
+    device = resolve_device(config.device)
+    return device if device == "cpu" else resolve_device(f"cuda:{config.cuda_device}")
 
 
 def available_cores() -> int:
