@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from bargain_env import GameSpec, make_engine
-from bargain_env.cpu_engine import CpuEngine
 from bargain_env.engine import STATE_KEYS
 from bargain_env.testing import check_freshness, snapshot
 
 SPEC = GameSpec()
 ACCEPT, WALK = SPEC.accept_action, SPEC.walk_action
 
-
-def _engine(num_envs: int = 50, **arguments: Any) -> CpuEngine:
-    engine = make_engine(arguments.pop("spec", SPEC), num_envs, **arguments)
-    assert isinstance(engine, CpuEngine)
-    return engine
+NewEngine = Callable[..., Any]
 
 
-def _play(engine: CpuEngine, *actions: int) -> None:
+@pytest.fixture(params=["C++", "CUDA"])
+def new_engine(request: pytest.FixtureRequest) -> NewEngine:
+    """Returns the maker of an engine over numpy arrays: the C++ one, and the CUDA kernels compiled for the host."""
+    make: Callable[..., Any] = make_engine
+    if request.param == "CUDA":
+        pytest.importorskip("torch")
+        pytest.importorskip("cuda.core")
+        from host_launcher import numpy_engine
+
+        make = numpy_engine
+    return lambda num_envs=50, **arguments: make(arguments.pop("spec", SPEC), num_envs, **arguments)
+
+
+def _play(engine: Any, *actions: int) -> None:
     for action in actions:
         engine.step(np.full(engine.num_envs, action))
 
@@ -30,8 +39,8 @@ def _play(engine: CpuEngine, *actions: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 9])
-def test_state_round_trip_is_neutral_in_mid_game(steps: int) -> None:
-    engine, other = _engine(seed=4), _engine(seed=4, threads=2)
+def test_state_round_trip_is_neutral_in_mid_game(new_engine: NewEngine, steps: int) -> None:
+    engine, other = new_engine(seed=4), new_engine(seed=4, threads=2)
     for step in range(steps):
         engine.step(engine.random_actions(step))
     state, drawn = engine.get_state(), engine.random_actions(77)
@@ -46,8 +55,8 @@ def test_state_round_trip_is_neutral_in_mid_game(steps: int) -> None:
         assert all(np.array_equal(shown, after[name]) for name, shown in snapshot(target).items())
 
 
-def test_state_is_a_copy() -> None:
-    engine = _engine()
+def test_state_is_a_copy(new_engine: NewEngine) -> None:
+    engine = new_engine()
     engine.get_state()["values"][:] = 1
     state = engine.get_state()
     assert state["values"].max() > 1
@@ -75,8 +84,10 @@ def test_state_is_a_copy() -> None:
         (1, -2, False, [-2]),
     ],
 )
-def test_impossible_states_are_refused(turn: int, offer: int, finished: bool, actions: list[int]) -> None:
-    engine = _engine(3)
+def test_impossible_states_are_refused(
+    new_engine: NewEngine, turn: int, offer: int, finished: bool, actions: list[int]
+) -> None:
+    engine = new_engine(3)
     state = engine.get_state()
     state["turn"][1], state["offer"][1], state["finished"][1] = turn, offer, finished
     state["actions"][1, : len(actions)] = actions
@@ -87,8 +98,8 @@ def test_impossible_states_are_refused(turn: int, offer: int, finished: bool, ac
 # Resets -------------------------------------------------------------------------------------------
 
 
-def test_explicit_deals() -> None:
-    engine = _engine(2)
+def test_explicit_deals(new_engine: NewEngine) -> None:
+    engine = new_engine(2)
     values = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]])
     outside = np.array([[5, 6], [0, 126]])
     engine.reset(options={"values": values, "outside": outside})
@@ -101,8 +112,8 @@ def test_explicit_deals() -> None:
     assert not np.array_equal(engine.get_state()["values"], values)
 
 
-def test_reset_mask_leaves_the_other_rows_alone() -> None:
-    engine = _engine(6)
+def test_reset_mask_leaves_the_other_rows_alone(new_engine: NewEngine) -> None:
+    engine = new_engine(6)
     _play(engine, 3)
     before = snapshot(engine)
     selected = np.array([True, False, True, False, False, True])
@@ -116,22 +127,22 @@ def test_reset_mask_leaves_the_other_rows_alone() -> None:
     assert all(np.array_equal(array, after[name]) for name, array in snapshot(engine).items())
 
 
-def test_first_reset_deals_episode_zero_and_later_ones_the_next() -> None:
-    engine = _engine(3)
+def test_first_reset_deals_episode_zero_and_later_ones_the_next(new_engine: NewEngine) -> None:
+    engine = new_engine(3)
     episodes = []
     for seed in (None, None, None, 5, None):
         engine.reset(seed)
         episodes.append(engine.get_state()["episode"].tolist())
     assert episodes == [[0] * 3, [1] * 3, [2] * 3, [0] * 3, [1] * 3]
-    fresh = _engine(3, seed=5)
+    fresh = new_engine(3, seed=5)
     fresh.reset()
     fresh.reset()
     assert np.array_equal(fresh.observation, engine.observation)
 
 
-def test_automatic_resets_show_fresh_games() -> None:
-    check_freshness(_engine(60), num_steps=100)
-    engine = _engine(60)
+def test_automatic_resets_show_fresh_games(new_engine: NewEngine) -> None:
+    check_freshness(new_engine(60), num_steps=100)
+    engine = new_engine(60)
     for step in range(200):
         engine.step(engine.random_actions(step))
         assert not engine.illegal.any()
@@ -139,8 +150,8 @@ def test_automatic_resets_show_fresh_games() -> None:
         assert np.all(opened[:, SPEC.slices["state"]] == 0)
 
 
-def test_finished_rows_rest_until_told() -> None:
-    engine = _engine(8, autoreset=False)
+def test_finished_rows_rest_until_told(new_engine: NewEngine) -> None:
+    engine = new_engine(8, autoreset=False)
     _play(engine, 3)
     engine.step(np.array([ACCEPT, WALK, 500] + [4] * 5))
     finished = np.arange(8) < 3
@@ -173,8 +184,8 @@ def test_finished_rows_rest_until_told() -> None:
 # Records and random play --------------------------------------------------------------------------
 
 
-def test_records_of_known_games() -> None:
-    engine = _engine(4)
+def test_records_of_known_games(new_engine: NewEngine) -> None:
+    engine = new_engine(4)
     dealt = engine.get_state()
     _play(engine, 13)
     engine.step(np.array([ACCEPT, WALK, 99, 20]))
@@ -193,18 +204,18 @@ def test_records_of_known_games() -> None:
     assert np.array_equal(engine.reward[1], walked)
 
 
-def test_discount_counts_completed_rounds() -> None:
+def test_discount_counts_completed_rounds(new_engine: NewEngine) -> None:
     spec = GameSpec(discount=0.5)
-    engine = _engine(4, spec=spec, autoreset=False)
-    plain = _engine(4, autoreset=False)
+    engine = new_engine(4, spec=spec, autoreset=False)
+    plain = new_engine(4, autoreset=False)
     _play(engine, 3, 3, 3, WALK)
     _play(plain, WALK)
     assert np.array_equal(engine.reward, plain.reward * np.float32(0.5))
 
 
 @pytest.mark.parametrize(("turn", "legal"), [(0, 81), (1, 82), (5, 2)])
-def test_random_actions_are_uniform_over_the_legal_ones(turn: int, legal: int) -> None:
-    engine = _engine(41_000, seed=turn)
+def test_random_actions_are_uniform_over_the_legal_ones(new_engine: NewEngine, turn: int, legal: int) -> None:
+    engine = new_engine(41_000, seed=turn)
     _play(engine, *[7] * turn)
     drawn = engine.random_actions(3)
     assert engine.action_mask[np.arange(len(drawn)), drawn].all()
@@ -216,15 +227,15 @@ def test_random_actions_are_uniform_over_the_legal_ones(turn: int, legal: int) -
     assert np.mean(drawn == engine.random_actions(4)) < 0.55
 
 
-def test_random_actions_fill_a_given_array() -> None:
-    engine = _engine(5)
+def test_random_actions_fill_a_given_array(new_engine: NewEngine) -> None:
+    engine = new_engine(5)
     out = np.zeros(5, np.int64)
     assert engine.random_actions(2, out=out) is out
     assert np.array_equal(out, engine.random_actions(2))
 
 
-def test_step_takes_32_and_64_bits_and_strided_arrays() -> None:
-    engines = [_engine(8) for _ in range(3)]
+def test_step_takes_32_and_64_bits_and_strided_arrays(new_engine: NewEngine) -> None:
+    engines = [new_engine(8) for _ in range(3)]
     actions = np.array([3, 80, 81, -1, 2**31 - 1, -(2**31), 0, 79])
     engines[0].step(actions)
     engines[1].step(actions.astype(np.int32))
@@ -234,6 +245,6 @@ def test_step_takes_32_and_64_bits_and_strided_arrays() -> None:
 
 
 def test_views_are_read_only() -> None:
-    engine = _engine()
+    engine = make_engine()
     with pytest.raises(ValueError, match="read-only"):
         engine.observation[:] = 0

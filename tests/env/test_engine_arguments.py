@@ -20,7 +20,7 @@ BAD_ENGINES: list[tuple[dict[str, Any], str]] = [
     ({"seed": None}, "seed must be an integer, got None."),
     ({"threads": 0}, "threads must lie between 1 and 1024, got 0."),
     ({"first_game": -1}, "first_game must lie between 0 and 9223372036854775806, got -1."),
-    ({"device": "tpu"}, "device must be \"cpu\", got 'tpu'."),
+    ({"device": "tpu"}, 'device must be "cpu", "cuda" or "cuda:k", got \'tpu\'.'),
 ]
 
 BAD_CALLS: list[tuple[Callable[[Any], Any], str]] = [

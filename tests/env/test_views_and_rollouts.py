@@ -126,3 +126,29 @@ def test_a_closed_engine_refuses_both() -> None:
     for call in (lambda: engine.seat_views(**VIEWS), lambda: engine.random_rollout(_arrays(ROLLOUT))):
         with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
             call()
+
+
+def test_an_engine_without_views_plays_the_same_games_and_shows_them_when_asked() -> None:
+    blind, seeing = (make_engine(SPEC, 50, seed=2, views=views) for views in (False, True))
+    for name in ("observation", "action_mask"):
+        assert name not in blind.buffers
+        with pytest.raises(AttributeError):
+            getattr(blind, name)
+    recorded = _arrays(rollout_layout(SPEC, 50, 30))
+    recorder = blind.recorder({name: recorded[name] for name in RECORD})
+    for step in range(30):
+        recorder.record(step)
+        for name in RECORD:
+            assert np.array_equal(recorded[name][step], getattr(seeing, name)), name
+        for engine in (blind, seeing):
+            engine.step(engine.random_actions())
+        for name, array in blind.buffers.items():
+            assert np.array_equal(array, seeing.buffers[name]), name
+        both = [_arrays(seat_views_layout(SPEC, 50)) for _ in range(2)]
+        for engine, views in zip((blind, seeing), both, strict=True):
+            engine.seat_views(**views)
+        assert all(np.array_equal(both[0][name], both[1][name]) for name in both[0])
+    rollouts = [_arrays(rollout_layout(SPEC, 50, 30)) for _ in range(2)]
+    for engine, rollout in zip((blind, seeing), rollouts, strict=True):
+        engine.random_rollout(rollout)
+    assert all(np.array_equal(rollouts[0][name], rollouts[1][name]) for name in rollouts[0])

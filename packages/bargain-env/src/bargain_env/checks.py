@@ -16,6 +16,8 @@ VIEW_KEYS = ("observation", "action_mask", "mover")
 ROLLOUT_KEYS = (*VIEW_KEYS, "action", "reward", "terminated")
 """The arrays that `Engine.random_rollout` can write."""
 
+MAX_EPISODE = 2**56  # what the counter of the deals has room for
+
 Deal = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -107,8 +109,7 @@ def check_state(spec: GameSpec, current: Mapping[str, NDArray[Any]], state: Mapp
     """
     if set(state) != set(current):
         raise ValueError(f"a state holds exactly the arrays {', '.join(current)}; got {', '.join(sorted(state))}.")
-    for name, array in current.items():
-        check_array(f"state {name}", state[name], array.shape, array.dtype.type)
+    state = {name: check_array(f"state {name}", state[name], a.shape, a.dtype.type) for name, a in current.items()}
     everywhere = np.ones(len(state["turn"]), dtype=bool)
     check_deal(spec, len(everywhere), state["values"], state["outside"], everywhere)
     turn, offer, finished, actions = state["turn"], state["offer"], state["finished"], state["actions"]
@@ -126,8 +127,9 @@ def check_state(spec: GameSpec, current: Mapping[str, NDArray[Any]], state: Mapp
         & (offer == np.where(offers > 0, actions[rows, np.clip(offers - 1, 0, spec.max_turns - 1)], -1))
         & expected.all(axis=1)
         & ~accepted_nothing
-        & (np.asarray(state["episode"]) >= 0)
-        & (np.asarray(state["game"]) >= 0)
+        & (state["episode"] >= 0)
+        & (state["episode"] < MAX_EPISODE)
+        & (state["game"] >= 0)
     )
     if not possible.all():
         raise ValueError(f"the state of row {int(np.argmin(possible))} cannot occur in this game.")

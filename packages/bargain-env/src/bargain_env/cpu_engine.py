@@ -65,6 +65,7 @@ class CpuEngine:
         first_game: int = 0,
         threads: int = 1,
         autoreset: bool = True,
+        views: bool = True,
     ) -> None:
         self.spec = spec
         self.num_envs = check_integer("num_envs", num_envs, 1, 2**31 - 1)
@@ -73,7 +74,7 @@ class CpuEngine:
         self.threads = check_integer("threads", threads, 1, 1024)
         self.autoreset = bool(autoreset)
         self._state = _allocate(state_layout(spec, self.num_envs))
-        self.buffers = _allocate(buffer_layout(spec, self.num_envs))
+        self.buffers = _allocate(buffer_layout(spec, self.num_envs, views))
         for name, array in self.buffers.items():
             view = array.view()
             view.flags.writeable = False
@@ -126,7 +127,7 @@ class CpuEngine:
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), got {actions.shape}.")
         self._unplayed[:] = False
-        self._open_core().step(np.ascontiguousarray(actions), self.autoreset)
+        self._open_core().step(actions if actions.flags.carray else actions.copy(), self.autoreset)
 
     def random_actions(self, stream: int = 0, out: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Returns uniform legal actions `[B]` int64; see `Engine.random_actions`. A finished game gets walk.

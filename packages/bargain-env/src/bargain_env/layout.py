@@ -29,13 +29,14 @@ def state_layout(spec: GameSpec, num_envs: int) -> Layout:
     }
 
 
-def buffer_layout(spec: GameSpec, num_envs: int) -> Layout:
-    """Returns the arrays of `Engine.buffers`: what an engine shows after every step."""
+def buffer_layout(spec: GameSpec, num_envs: int, views: bool = True) -> Layout:
+    """Returns the arrays of `Engine.buffers`: what an engine, with or without `views`, shows after every step."""
     state = state_layout(spec, num_envs)
-    record = {name: state[name] for name in ("offer", "actions", "values", "outside", "game", "episode")}
-    return record | {
-        "observation": ((num_envs, spec.observation_dim), np.float32),
-        "action_mask": ((num_envs, spec.num_actions), np.bool_),
+    layout = {name: state[name] for name in ("offer", "actions", "values", "outside", "game", "episode")}
+    if views:
+        layout["observation"] = (num_envs, spec.observation_dim), np.float32
+        layout["action_mask"] = (num_envs, spec.num_actions), np.bool_
+    return layout | {
         "mover": ((num_envs,), np.int8),
         "reward": ((num_envs, 2), np.float32),
         "terminated": ((num_envs,), np.bool_),

@@ -87,6 +87,7 @@ class BargainParallelEnv(ParallelEnv):
             first_game=first_game,
             threads=threads,
             autoreset=num_envs is not None,
+            views=False,
         )
         rows = self.engine.num_envs
         self._started = False

@@ -229,11 +229,11 @@ def _numpy(array: Any) -> NDArray[Any]:
 
 
 def _to_device(engine: Engine, array: NDArray[Any]) -> Any:
-    if isinstance(engine.observation, np.ndarray):
+    if isinstance(engine.mover, np.ndarray):
         return array
     import torch
 
-    return torch.from_numpy(array).to(engine.observation.device)
+    return torch.from_numpy(array).to(engine.mover.device)
 
 
 def _views_of_state(engine: Engine) -> Arrays:

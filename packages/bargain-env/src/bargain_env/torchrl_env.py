@@ -13,7 +13,7 @@ from torchrl.envs import EnvBase
 
 from bargain_env.engine import make_engine
 from bargain_env.spec import GameSpec
-from bargain_env.torchrl_views import ViewKind, as_tensors, make_view
+from bargain_env.torchrl_views import ViewKind, as_tensors, for_engine, make_view
 
 
 class BargainEnv(EnvBase):
@@ -64,7 +64,9 @@ class BargainEnv(EnvBase):
         view: ViewKind = "acting",
     ) -> None:
         self.spec_of_game = spec or GameSpec()
-        self.engine = make_engine(self.spec_of_game, num_envs, str(device), seed, threads=threads)
+        self.engine = make_engine(
+            self.spec_of_game, num_envs, str(device), seed, threads=threads, views=view == "acting"
+        )
         self._view = make_view(view, self.engine)
         super().__init__(device=torch.device(self.engine.device), batch_size=torch.Size([num_envs]))
         self._buffers = as_tensors(self.engine)
@@ -120,8 +122,8 @@ class BargainEnv(EnvBase):
         self.engine.step(self.for_engine(self._view.movers_actions(tensordict)))
 
     def for_engine(self, tensor: torch.Tensor) -> Any:
-        """Returns `tensor` as the kind of array that the engine takes; shares its memory."""
-        return tensor.numpy() if self.engine.device == "cpu" else tensor
+        """Returns `tensor` as the kind of array that the engine takes; shares its memory if it is contiguous."""
+        return for_engine(self.engine, tensor)
 
     def _ended(self) -> torch.Tensor:
         return self._buffers["terminated"].clone().unsqueeze(-1)

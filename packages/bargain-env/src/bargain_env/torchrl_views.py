@@ -5,7 +5,7 @@ Legend: `N` games, `A` actions, `O` features.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -70,6 +70,11 @@ def make_view(kind: ViewKind, engine: Engine) -> View:
 def as_tensors(engine: Engine) -> Tensors:
     """Returns the engine's arrays as tensors that share their memory."""
     return {name: torch.as_tensor(array) for name, array in engine.buffers.items()}
+
+
+def for_engine(engine: Engine, tensor: torch.Tensor) -> Any:
+    """Returns `tensor` as the kind of array that `engine` takes; shares its memory if it is contiguous."""
+    return tensor.contiguous() if isinstance(engine.mover, torch.Tensor) else tensor.numpy()
 
 
 class _ActingView:
@@ -139,7 +144,7 @@ class _AgentsView:
         observation = torch.empty(self._shapes[0], dtype=torch.float32, device=device)
         mask = torch.empty(self._shapes[1], dtype=torch.bool, device=device)
         arrays = observation, mask.view(torch.int8)
-        self._engine.seat_views(*((array.numpy() for array in arrays) if self._engine.device == "cpu" else arrays))
+        self._engine.seat_views(*(for_engine(self._engine, array) for array in arrays))
         observation, mask = observation.transpose(0, 1), mask.transpose(0, 1)
         return {"observation": observation, "action_mask": mask, "turn": ~mask[..., self._noop :]}
 
@@ -148,7 +153,7 @@ class _AgentsView:
 
     def pack(self, rows: Tensors, done: torch.Tensor) -> TensorDictBase:
         n, device = len(done), done.device
-        each = done.unsqueeze(1).repeat(1, 2, 1)
+        each = torch.stack([done, done], dim=1)
         agents = TensorDict(rows | _both_flags(each), batch_size=(n, 2), device=device)
         return TensorDict({"agents": agents, **_both_flags(done)}, batch_size=(n,), device=device)
 

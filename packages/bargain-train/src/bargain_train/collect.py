@@ -140,7 +140,7 @@ class Rollouts:
         length: Decisions `T` of each game in a rollout, at least 2.
         seed: Key of the deals and of every action drawn.
         device: Where rows and networks live.
-        threads: CPU threads of the engine.
+        threads: CPU threads of the engine, if the CPU plays.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class Rollouts:
         self.frames = num_envs * length
         self._generator = torch.Generator(device=device).manual_seed(derive_seed(seed, "actions"))
         self._rng = np.random.default_rng(derive_seed(seed, "policies"))
+        threads = threads if device == "cpu" else 1
         self._env = BargainEnv(spec, num_envs, seed, device=device, threads=threads)
         self._players = SeatPlayers(self._env, players, self._generator, self._rng)
         self._collector = TimeMajorCollector(self._env, self._players, length=length)

@@ -40,7 +40,7 @@ struct Rollout {
     i64* action;
 };
 
-// Where the movers' views are written.
+// Where the movers' views are written; null for what is not wanted.
 struct Views {
     float* observation;
     bool* action_mask;
@@ -242,16 +242,16 @@ class BatchOf final : public Batch {
     }
 
     void rollout_step(u64 stream, const Rollout& out, i64 t, i64 first, i64 last, bool autoreset) {
-        const i64 at = t * num_envs_ + first, rows = last - first;
-        const i64 features = spec_.observation_dim, actions = spec_.num_actions;
-        if (out.observation)
-            std::memcpy(out.observation + at * features, at_.observation + first * features,
-                        rows * features * sizeof(float));
-        if (out.action_mask) std::memcpy(out.action_mask + at * actions, at_.action_mask + first * actions, rows * actions);
-        if (out.mover) std::memcpy(out.mover + at, at_.mover + first, rows);
+        const i64 start = t * num_envs_, at = start + first, rows = last - first;
+        const Views views{out.observation ? out.observation + start * spec_.observation_dim : nullptr,
+                          out.action_mask ? out.action_mask + start * spec_.num_actions : nullptr,
+                          out.mover ? out.mover + start : nullptr};
         i64 chosen[BLOCK];
-        for (i64 k = 0; k < rows; ++k) chosen[k] = draw(first + k, stream);
-        for (i64 k = 0; k < rows; ++k) step_row(first + k, chosen[k], autoreset);
+        for (i64 row = first; row < last; ++row) {
+            show(views, row, load(row), MASK_UNKNOWN);
+            chosen[row - first] = draw(row, stream);
+        }
+        for (i64 row = first; row < last; ++row) step_row(row, chosen[row - first], autoreset);
         if (out.action) std::memcpy(out.action + at, chosen, rows * sizeof(i64));
         if (out.reward) std::memcpy(out.reward + 2 * at, at_.reward + 2 * first, 2 * rows * sizeof(float));
         if (out.terminated) std::memcpy(out.terminated + at, at_.terminated + first, rows);
@@ -272,24 +272,24 @@ class BatchOf final : public Batch {
 
     Views own_views() const { return {at_.observation, at_.action_mask, at_.mover}; }
 
-    // Writes the mover's view and mask, and returns its pattern; `before` is the pattern that stands there, of which only
-    // what differs is written.
+    // Writes the mover, its view and mask where `to` has room for them, and returns the mask's pattern. `before` is the
+    // pattern that stands there, of which only what differs is written.
     BARGAIN_FN i8 show(const Views& to, i64 row, const Game& game, i8 before) {
-        float* view = to.observation + row * spec_.observation_dim;
+        float* view = to.observation ? to.observation + row * spec_.observation_dim : nullptr;
+        bool* mask = to.action_mask ? to.action_mask + row * spec_.num_actions : nullptr;
         const i32 seat = mover(game);
         const i8 kind = mask_kind(spec_, game);
-        to.mover[row] = (i8)seat;
-        write_features(row, game, seat, view);
+        if (to.mover) to.mover[row] = (i8)seat;
+        if (view) write_features(row, game, seat, view);
         if (kind == before) return kind;
         float* features = view + mask_offset(spec_);
-        bool* mask = to.action_mask + row * spec_.num_actions;
         if ((before == MASK_OPENING && kind == MASK_FULL) || (before == MASK_FULL && kind == MASK_OPENING)) {
-            features[spec_.num_offers] = kind == MASK_FULL ? 1.0f : 0.0f;
-            mask[spec_.num_offers] = kind == MASK_FULL;
+            if (view) features[spec_.num_offers] = kind == MASK_FULL ? 1.0f : 0.0f;
+            if (mask) mask[spec_.num_offers] = kind == MASK_FULL;
             return kind;
         }
-        std::memcpy(features, mask_features_[kind].data(), spec_.num_actions * sizeof(float));
-        std::memcpy(mask, mask_rows_[kind].data(), spec_.num_actions);
+        if (view) std::memcpy(features, mask_features_[kind].data(), spec_.num_actions * sizeof(float));
+        if (mask) std::memcpy(mask, mask_rows_[kind].data(), spec_.num_actions);
         return kind;
     }
 

@@ -83,9 +83,9 @@ class Core {
             bind<bool>("state_finished", b),
             bind<i64>("state_game", b),
             bind<i64>("state_episode", b),
-            bind<float>("observation", b * spec.observation_dim),
+            wanted<float>(arrays, "observation", b * spec.observation_dim),
             bind<float>("reward", b * 2),
-            bind<bool>("action_mask", b * spec.num_actions),
+            wanted<bool>(arrays, "action_mask", b * spec.num_actions),
             bind<bool>("terminated", b),
             bind<bool>("illegal", b),
             bind<i8>("mover", b),
@@ -156,8 +156,8 @@ class Core {
     }
 
     template <typename T>
-    static T* wanted(nb::dict out, const char* name, i64 size) {
-        return out.contains(name) ? member<T>(out, name, size) : nullptr;
+    static T* wanted(nb::dict arrays, const char* name, i64 size) {
+        return arrays.contains(name) ? member<T>(arrays, name, size) : nullptr;
     }
 
     Spec spec_;
