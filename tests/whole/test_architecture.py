@@ -48,9 +48,7 @@ ROOMS: dict[str, Room] = {
     "env.cuda_device": Room("", "torch cuda"),
     "env.cuda_source": Room("env.layout env.spec"),
     "env.cuda_launcher": Room("numpy torch cuda env.cuda_device env.cuda_source env.spec"),
-    "env.cuda_engine": Room(
-        "numpy torch env.checks env.cuda_launcher env.cuda_source env.engine env.layout env.spec"
-    ),
+    "env.cuda_engine": Room("numpy torch env.checks env.cuda_launcher env.cuda_source env.engine env.layout env.spec"),
     "env.rendering": Room("numpy env.engine env.reference env.spec", "env.drawing"),
     "env.drawing": Room("numpy PIL env.reference env.spec"),
     "env.pettingzoo_common": Room("numpy gymnasium pettingzoo env.rendering env.spec"),
@@ -61,12 +59,13 @@ ROOMS: dict[str, Room] = {
     "env.gymnasium_env": Room("numpy gymnasium env.gymnasium_vector env.rendering env.spec"),
     "env.torchrl_env": Room("torch tensordict torchrl env.engine env.spec env.torchrl_views"),
     "env.torchrl_views": Room("torch tensordict torchrl env.engine env.layout"),
-    "env.openspiel": Room("numpy pyspiel env.reference env.spec"),
+    "env.openspiel": Room("numpy pyspiel env.openspiel_table env.spec"),
+    "env.openspiel_table": Room("env.reference env.spec"),
     "env.testing": Room("numpy env.engine env.layout env.reference env.spec", "torch"),
     # what plays
     "eval": Room("", "eval.*"),
     "eval.policy": Room("numpy env.spec", "torch"),
-    "eval.registry": Room("env.spec eval.policy", "torch"),
+    "eval.registry": Room("env.spec eval.policy", "env.cuda_device"),
     "eval.baselines": Room("numpy env.spec eval.policy"),
     "eval.equilibria": Room("numpy env.spec eval.policy eval.baselines"),
     "eval.mixture": Room("numpy env.spec eval.policy"),

@@ -8,9 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bargain_env.engine import Engine, make_engine
+from bargain_env.registration import register_with_gymnasium
 from bargain_env.spec import GAMES, GameSpec
 
 if TYPE_CHECKING:
+    from bargain_env.aec_env import BargainAECEnv, env, raw_env
+    from bargain_env.gymnasium_env import BargainGymEnv
+    from bargain_env.gymnasium_vector import BargainVectorEnv
+    from bargain_env.openspiel import openspiel_game
     from bargain_env.pettingzoo_env import BargainParallelEnv, parallel_env
     from bargain_env.torchrl_env import BargainEnv
 
@@ -18,19 +23,33 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GAMES",
+    "BargainAECEnv",
     "BargainEnv",
+    "BargainGymEnv",
     "BargainParallelEnv",
+    "BargainVectorEnv",
     "Engine",
     "GameSpec",
+    "env",
     "make_engine",
+    "openspiel_game",
     "parallel_env",
+    "raw_env",
 ]
 
 _LAZY = {
+    "BargainAECEnv": "bargain_env.aec_env",
     "BargainEnv": "bargain_env.torchrl_env",
+    "BargainGymEnv": "bargain_env.gymnasium_env",
     "BargainParallelEnv": "bargain_env.pettingzoo_env",
+    "BargainVectorEnv": "bargain_env.gymnasium_vector",
+    "env": "bargain_env.aec_env",
+    "openspiel_game": "bargain_env.openspiel",
     "parallel_env": "bargain_env.pettingzoo_env",
+    "raw_env": "bargain_env.aec_env",
 }
+
+register_with_gymnasium()
 
 
 def __getattr__(name: str) -> Any:

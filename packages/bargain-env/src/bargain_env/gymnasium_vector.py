@@ -1,0 +1,306 @@
+"""Gymnasium's vector view: a learner in one seat of many games, an opponent in the other.
+
+Legend: `B` games, `I` item types, `A` actions, `O` features, `n` the games in which the opponent is to move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from bargain_env.checks import check_array
+from bargain_env.cpu_engine import CpuEngine
+from bargain_env.spec import GameSpec
+
+Opponent = Callable[[NDArray[np.float32], NDArray[np.bool_]], Any]
+"""Takes the opponent's observations `[n, O]` and legal actions `[n, A]`, returns integers `[n]`."""
+
+Seat = Literal[0, 1, "alternate"]
+Observation = Any
+"""A float32 array, or a dictionary of arrays where `flat` is False."""
+
+Infos = dict[str, Any]
+
+
+class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
+    """`B` games in lock-step as a Gymnasium `VectorEnv`: every step is one move of the learner and the reply to it.
+
+    An observation is the learner's own view, float32 `[B, O]`, whose slice `spec_of_game.slices["mask"]` holds the
+    legal actions; they also stand in `infos["action_mask"]` (int8 `[B, A]`, 1 = legal) and `action_masks()`. The
+    reward is the learner's payoff / own total in the step that ends the game, else 0; nothing is ever truncated. An
+    illegal action is executed as walk.
+
+    Where a game is over the observation is zeros and only walk is legal. That is how a game is shown that the opponent
+    ended before the learner moved: as one step in which only walk is legal and which pays the outcome.
+
+    `infos` holds arrays: always `action_mask` and `seat` `[B]`; for games that ended also `illegal` and
+    `opponent_illegal` (who made an illegal move), `outcome` (1 deal, 2 walk), `offer` (the accepted one, else -1),
+    `decisions` (moves of both seats) and `opponent_payoff`. With `SAME_STEP` these lie in `infos["final_info"]`,
+    beside the `seat` of the game that ended.
+
+    Args:
+        spec: The game; the standard one if None.
+        num_envs: Games `B`.
+        seat: The learner's seat; "alternate" starts game i in seat i % 2 and changes seat with every episode.
+        opponent: The other seat's policy; None plays uniform legal actions drawn from the deals' seed.
+        seed: Key of the deals, 0 to 2**64 - 1; None draws one, as Gymnasium's environments do until `reset(seed=...)`.
+        flat: If False, an observation is `{"observation": [B, O] float32, "action_mask": [B, A] int8}`.
+        autoreset_mode: When a finished game is dealt anew: in the step that ends it (`SAME_STEP`), in the next one
+            (`NEXT_STEP`), or by `reset(options={"reset_mask": bool [B]})` (`DISABLED`).
+        copy: If False, observations and masks may be the engine's own, which the next step or reset overwrites.
+        threads: CPU threads; results do not depend on it.
+        first_game: Index of the first row's game.
+
+    Attributes:
+        spec_of_game: The game (`spec` is Gymnasium's `EnvSpec`).
+        engine: The engine behind the view; its records of finished games are valid where terminated.
+        opponent: The other seat's policy; may be replaced between steps.
+        autoreset_mode: The mode, also in `metadata`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    closed = True  # as long as there is no engine to close
+
+    def __init__(
+        self,
+        spec: GameSpec | None = None,
+        num_envs: int = 1,
+        *,
+        seat: Seat = 0,
+        opponent: Opponent | None = None,
+        seed: int | None = None,
+        flat: bool = True,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        copy: bool = True,
+        threads: int = 1,
+        first_game: int = 0,
+    ) -> None:
+        if seat not in (0, 1, "alternate"):
+            raise ValueError(f'seat must be 0, 1 or "alternate", got {seat!r}.')
+        if opponent is not None and not callable(opponent):
+            raise ValueError(f"opponent must be a function of observations and legal actions, got {opponent!r}.")
+        self.spec_of_game = spec = spec or GameSpec()
+        self.num_envs = num_envs
+        self.seat = seat
+        self.opponent = opponent
+        self.flat = bool(flat)
+        self.copy = bool(copy)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
+        key = int(self.np_random.integers(2**63)) if seed is None else seed
+        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        self.engine = _PausingEngine(spec, num_envs, key, first_game=first_game, threads=threads, autoreset=same_step)
+        self.closed = False
+        self.single_observation_space = observation_space(spec, self.flat)
+        self.single_action_space = spaces.Discrete(spec.num_actions)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._started = False
+        self._all = np.ones(num_envs, dtype=bool)
+        self._actions = np.empty(num_envs, dtype=np.int64)
+        self._replies = np.full(num_envs, spec.walk_action, dtype=np.int64)
+        self._seats = np.full(num_envs, 1 if seat == 1 else 0, dtype=np.int64)
+        self._reported = np.zeros(num_envs, dtype=bool)  # the end was reported, and the game not dealt anew
+        # What happened and was not reported yet; only an opening of the opponent that ends the game lasts until a step.
+        self._payoffs = np.zeros((num_envs, 2), dtype=np.float32)
+        self._illegal = np.zeros((2, num_envs), dtype=bool)  # the learner's, the opponent's
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Observation, Infos]:
+        """Deals games: episode 0 at first and with a `seed`, then one more each time. The opponent moves if it opens.
+
+        Args:
+            seed: If given, the new key of the deals and of the random opponent.
+            options: May hold `values` int `[B, 2, I]` with `outside` int `[B, 2]` (explicit deals) and `reset_mask`
+                bool `[B]` (the rows to deal; the others are left alone).
+
+        Returns:
+            Observations and infos of all rows.
+
+        Raises:
+            ValueError: If an option is unknown or a value is out of range.
+            RuntimeError: If the first reset has a `reset_mask`.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        if "reset_mask" in options and not self._started:
+            raise RuntimeError("the first reset deals all games; it takes no reset_mask.")
+        rows = check_array("reset_mask", options.pop("reset_mask", self._all), (self.num_envs,), np.bool_)
+        self.engine.reset(seed, {**options, "reset_mask": rows})
+        self._payoffs[rows] = 0
+        self._illegal[:, rows] = False
+        self._begin(rows, first_episode=seed is not None or not self._started)
+        self._started = True
+        return self._observe()
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Observation, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], Infos]:
+        """Plays the learner's actions, then the opponent's replies; two steps of the engine, and no Python per game.
+
+        Args:
+            actions: Integers `[B]`; those of finished games are ignored.
+
+        Returns:
+            Observations, rewards `[B]` float32, terminations and truncations `[B]` bool, and infos.
+
+        Raises:
+            RuntimeError: If `reset` has not been called, or a finished game was not reset (`DISABLED`).
+            ValueError: If `actions` are no integers `[B]`, or the opponent's are not.
+        """
+        if not self._started:
+            raise RuntimeError("call reset before step.")
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._reported.any():
+            raise RuntimeError("a game has ended; reset it before the next step.")
+        _read_actions("actions", actions, self._actions)
+        over = self._over_rows()
+        self.engine.step(self._actions)
+        self._settle(0)
+        self._reply(~self.engine.terminated)
+        ended = self.engine.terminated & ~self._reported
+        rewards, records = self._report(ended)
+        if not self.engine.autoreset:
+            self._deal_again(self._reported)
+            self._begin(self._reported)
+            self._reported = ended.copy()
+        elif records:
+            records = self._final(ended, records)
+            self._deal_again(over)
+            self._begin(ended)
+        observation, infos = self._observe()
+        return observation, rewards, ended, np.zeros(self.num_envs, dtype=bool), infos | records
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Returns the legal actions `[B, A]` bool of the learner; only walk where a game is over."""
+        legal = self.engine.action_mask.copy()
+        legal[:, self.spec_of_game.walk_action] = True
+        return legal
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Releases the engine; a later step or reset raises."""
+        self.engine.close()
+
+    def _deal_again(self, rows: NDArray[np.bool_]) -> None:
+        if rows.any():
+            self.engine.reset(options={"reset_mask": rows})
+
+    def _begin(self, rows: NDArray[np.bool_], first_episode: bool = False) -> None:
+        """Starts the games `rows`, which have just been dealt: who sits where, and the opponent's opening."""
+        if self.seat == "alternate":
+            first_seats = (self.engine.first_game + np.arange(self.num_envs)) % 2
+            np.copyto(self._seats, first_seats if first_episode else 1 - self._seats, where=rows)
+        self._reported = self._reported & ~rows
+        if self.seat != 0:
+            self._reply(rows & (self._seats == 1), opening=True)
+
+    def _over_rows(self) -> NDArray[np.bool_]:
+        """Returns the rows `[B]` that show a game that is over."""
+        return ~self.engine.action_mask[:, self.spec_of_game.walk_action]
+
+    def _reply(self, rows: NDArray[np.bool_], opening: bool = False) -> None:
+        """Lets the opponent move in `rows`; the other games stand still, and so does one that ends by its opening."""
+        if not rows.any():
+            return
+        if self.opponent is None:
+            self.engine.random_actions(out=self._replies)
+        else:
+            where = np.flatnonzero(rows)
+            chosen = self.opponent(self.engine.observation.take(where, 0), self.engine.action_mask.take(where, 0))
+            replies = np.empty(len(where), dtype=np.int64)
+            _read_actions("the opponent's actions", chosen, replies)
+            self._replies[where] = replies
+        self.engine.step_rows(self._replies, rows, autoreset=self.engine.autoreset and not opening)
+        self._settle(1)
+
+    def _settle(self, who: int) -> None:
+        self._payoffs += self.engine.reward
+        self._illegal[who] |= self.engine.illegal
+
+    def _report(self, ended: NDArray[np.bool_]) -> tuple[NDArray[np.float32], Infos]:
+        """Returns the rewards and, if any game ended, how these went; `_name` tells where it holds, as in Gymnasium."""
+        rewards, payoffs = _by_seat(self._payoffs, self._seats)
+        records: Infos = {}
+        if ended.any():
+            engine, where = self.engine, ended.copy()
+            records["illegal"], records["opponent_illegal"] = self._illegal.copy()
+            for name, record in (("outcome", engine.outcome), ("offer", engine.offer), ("decisions", engine.decisions)):
+                records[name] = np.multiply(record, ended, dtype=np.int64)
+            records["opponent_payoff"] = payoffs.astype(np.float64)
+            records |= {f"_{name}": where for name in records}
+        self._payoffs.fill(0)
+        self._illegal.fill(False)
+        return rewards, records
+
+    def _observe(self) -> tuple[Observation, Infos]:
+        """Returns what the learner sees, and the infos that always stand; only walk is legal where a game is over."""
+        view, mask, walk = self.engine.observation, self.engine.action_mask.view(np.int8), self.spec_of_game.walk_action
+        over = self._over_rows()
+        if self.copy or over.any():
+            view, mask = view.copy(), mask.copy()
+            mask[over, walk] = 1
+            view[over, self.spec_of_game.slices["mask"].start + walk] = 1
+        infos = {"action_mask": mask, "_action_mask": self._all.copy()}
+        infos |= {"seat": self._seats.copy(), "_seat": self._all.copy()}
+        return view if self.flat else {"observation": view, "action_mask": mask}, infos
+
+    def _final(self, ended: NDArray[np.bool_], records: Infos) -> Infos:
+        """Returns the infos of a step with automatic reset: what the rows `ended` showed before they were reset."""
+        where = records["_outcome"]
+        final_info = {"seat": self._seats * ended, "_seat": where} | records
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        final_obs[ended] = self._finished_observation()
+        return {"final_obs": final_obs, "_final_obs": where, "final_info": final_info, "_final_info": where}
+
+    def _finished_observation(self) -> NDArray[Any]:
+        """Returns the observation of a game that is over, zeros with only walk legal, as an array of one object."""
+        spec, walk = self.spec_of_game, self.spec_of_game.walk_action
+        view, mask = np.zeros(spec.observation_dim, dtype=np.float32), np.zeros(spec.num_actions, dtype=np.int8)
+        view[spec.slices["mask"].start + walk] = mask[walk] = 1
+        shown = np.empty((), dtype=object)
+        shown[()] = view if self.flat else {"observation": view, "action_mask": mask}
+        return shown
+
+
+def observation_space(spec: GameSpec, flat: bool) -> spaces.Space[Any]:
+    """Returns the space of one game's observation, alone or with its mask."""
+    low = np.zeros(spec.observation_dim, dtype=np.float32)
+    for name in ("offer", "history"):
+        low[spec.slices[name]] = -1.0
+    box = spaces.Box(low, np.ones_like(low))
+    if flat:
+        return box
+    return spaces.Dict({"observation": box, "action_mask": spaces.Box(0, 1, (spec.num_actions,), np.int8)})
+
+
+def _by_seat(pairs: NDArray[np.float32], seats: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns of `pairs` `[B, 2]` the column of each row's seat, and the other one."""
+    second = seats == 1
+    return np.where(second, pairs[:, 1], pairs[:, 0]), np.where(second, pairs[:, 0], pairs[:, 1])
+
+
+class _PausingEngine(CpuEngine):
+    """A CPU engine that can step some of its games while the others stand still."""
+
+    def step_rows(self, actions: NDArray[np.int64], rows: NDArray[np.bool_], autoreset: bool) -> None:
+        """Steps the games `rows` `[B]` bool; the others keep all they show, but their reward and `illegal` are 0."""
+        finished, usual = self._state["finished"], self.autoreset
+        paused = ~(rows | finished)
+        finished |= paused
+        self.autoreset = autoreset
+        self.step(actions)
+        self.autoreset = usual
+        finished &= ~paused
+
+
+def _read_actions(name: str, actions: Any, out: NDArray[np.int64]) -> None:
+    chosen = np.asarray(actions)
+    if chosen.shape != out.shape or chosen.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers of shape {out.shape}, got shape {chosen.shape} of {chosen.dtype}.")
+    np.copyto(out, chosen, casting="unsafe")
