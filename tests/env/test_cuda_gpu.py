@@ -17,6 +17,7 @@ from bargain_env.testing import (
     check_engine_parity,
     check_freshness,
     check_rollout,
+    check_rows,
     check_state_round_trip,
     snapshot,
 )
@@ -73,6 +74,7 @@ def test_conformance_checks_hold(name: str) -> None:
     check_state_round_trip(cuda_engine, SPECS[name])
     check_freshness(cuda_engine(SPECS[name], 40))
     check_rollout(cuda_engine, SPECS[name])
+    check_rows(cuda_engine, SPECS[name])
 
 
 def test_a_full_grid_equals_the_cpu() -> None:

@@ -13,6 +13,7 @@ from bargain_env.testing import (
     check_engine_parity,
     check_freshness,
     check_rollout,
+    check_rows,
     check_state_round_trip,
     snapshot,
 )
@@ -34,7 +35,7 @@ SPECS = {
     "outside": GameSpec(outside_range=(0.1, 0.5)),
     "eight types": GameSpec(item_quantities=(1,) * 8),
     "one round": GameSpec(max_rounds=1),
-    "one round, history": GameSpec(item_quantities=(5,), max_rounds=1, observation="history"),
+    "two offers": GameSpec(item_quantities=(1,), max_rounds=2, observation="history"),
 }
 LIMITS = {
     "63 rounds": (GameSpec(item_quantities=(1, 1), max_rounds=63, discount=0.5, observation="history"), 30),
@@ -71,6 +72,7 @@ def test_conformance_checks_hold(name: str) -> None:
     check_state_round_trip(host_engine, spec)
     check_freshness(host_engine(spec, 40))
     check_rollout(make, spec)
+    check_rows(make, spec)
 
 
 @pytest.mark.parametrize("name", ["default", "history"])

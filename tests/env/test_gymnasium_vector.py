@@ -262,8 +262,8 @@ def test_copies_unless_told_otherwise(seat: Any) -> None:
     assert data_equivalence(kept, then)
     for (_, *shared), (_, *copied) in zip(_play(sharing, 20), then, strict=True):
         assert data_equivalence(shared, copied)
-    assert np.shares_memory(sharing.reset(seed=4)[0], sharing.engine.observation)
-    assert not np.shares_memory(copying.reset()[0], copying.engine.observation)
+    assert np.shares_memory(sharing.reset(seed=4)[0], sharing.reset()[0])
+    assert not np.shares_memory(copying.reset(seed=4)[0], copying.reset()[0])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -14,6 +14,7 @@ from bargain_env.testing import (
     check_engine_parity,
     check_freshness,
     check_rollout,
+    check_rows,
     check_state_round_trip,
     snapshot,
 )
@@ -79,6 +80,7 @@ def test_conformance_checks_hold(name: str) -> None:
     check_freshness(make_engine(spec, 40))
     check_rollout(make_engine, spec)
     check_rollout(functools.partial(make_engine, threads=3), spec)
+    check_rows(make_engine, spec)
 
 
 class _Broken:

@@ -123,9 +123,10 @@ def test_a_recorder_writes_its_own_row_alone_and_outlives_its_arrays_names() -> 
 def test_a_closed_engine_refuses_both() -> None:
     engine = make_engine(SPEC, ROWS)
     engine.close()
-    for call in (lambda: engine.seat_views(**VIEWS), lambda: engine.random_rollout(_arrays(ROLLOUT))):
-        with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
-            call()
+    with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
+        engine.seat_views(**VIEWS)
+    with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
+        engine.random_rollout(_arrays(ROLLOUT))
 
 
 def test_an_engine_without_views_plays_the_same_games_and_shows_them_when_asked() -> None:

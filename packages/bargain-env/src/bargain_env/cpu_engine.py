@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bargain_env import _cpu
-from bargain_env.checks import (
-    VIEW_KEYS,
-    check_array,
-    check_deal,
-    check_integer,
-    check_rollout,
-    check_seed,
-    check_state,
-)
+from bargain_env.checks import VIEW_KEYS, check_array, check_deal, check_integer, check_rollout, check_seed, check_state
 from bargain_env.engine import STATE_KEYS, Recorder
-from bargain_env.layout import Layout, buffer_layout, rollout_layout, seat_views_layout, spec_fields, state_layout
+from bargain_env.layout import (
+    Layout,
+    buffer_layout,
+    mover_views_layout,
+    rollout_layout,
+    seat_views_layout,
+    spec_fields,
+    state_layout,
+)
 from bargain_env.spec import GameSpec
 
 
@@ -115,19 +115,21 @@ class CpuEngine:
             self._state["values"][selected], self._state["outside"][selected] = (part[selected] for part in explicit)
         core.reset(self.seed, rows, explicit is not None)
 
-    def step(self, actions: NDArray[Any]) -> None:
+    def step(self, actions: NDArray[Any], rows: NDArray[np.bool_] | None = None) -> None:
         """Plays one action per game; see `Engine.step`.
 
         Raises:
-            ValueError: If `actions` is not an int32 or int64 array `[B]`.
+            ValueError: If `actions` is not an int32 or int64 array `[B]`, or `rows` not a bool array `[B]`.
         """
         if not isinstance(actions, np.ndarray) or actions.dtype not in (np.int32, np.int64):
             kind = getattr(actions, "dtype", type(actions).__name__)
             raise ValueError(f"actions must be a numpy array of int32 or int64, got {kind}.")
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), got {actions.shape}.")
-        self._unplayed[:] = False
-        self._open_core().step(actions if actions.flags.carray else actions.copy(), self.autoreset)
+        if rows is not None:
+            rows = check_array("rows", rows, (self.num_envs,), np.bool_)
+        self._unplayed[slice(None) if rows is None else rows] = False
+        self._open_core().step(actions if actions.flags.carray else actions.copy(), self.autoreset, rows)
 
     def random_actions(self, stream: int = 0, out: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Returns uniform legal actions `[B]` int64; see `Engine.random_actions`. A finished game gets walk.
@@ -139,6 +141,17 @@ class CpuEngine:
         _check_output("out", result, (self.num_envs,), np.int64)
         self._open_core().random_actions(check_seed(stream, "stream"), result)
         return result
+
+    def mover_views(self, observation: NDArray[np.float32], action_mask: NDArray[np.bool_]) -> None:
+        """Writes the movers' views; see `Engine.mover_views`.
+
+        Raises:
+            ValueError: If an array has the wrong shape or dtype, or is not writable and contiguous.
+        """
+        layout = mover_views_layout(self.spec, self.num_envs)
+        for name, array in (("observation", observation), ("action_mask", action_mask)):
+            _check_output(name, array, *layout[name])
+        self._open_core().mover_views(observation, action_mask)
 
     def seat_views(self, observation: NDArray[np.float32], action_mask: NDArray[np.int8]) -> None:
         """Writes both seats' views; see `Engine.seat_views`.

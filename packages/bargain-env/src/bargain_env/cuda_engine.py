@@ -25,7 +25,14 @@ from bargain_env.checks import (
 from bargain_env.cuda_launcher import CudaLauncher, Launcher
 from bargain_env.cuda_source import largest_tile
 from bargain_env.engine import STATE_KEYS, Recorder
-from bargain_env.layout import Layout, buffer_layout, rollout_layout, seat_views_layout, state_layout
+from bargain_env.layout import (
+    Layout,
+    buffer_layout,
+    mover_views_layout,
+    rollout_layout,
+    seat_views_layout,
+    state_layout,
+)
 from bargain_env.spec import GameSpec
 
 _KERNEL_BUFFERS = (
@@ -130,11 +137,12 @@ class CudaEngine:
             current.copy_(chosen)
         self._deal(rows, dealt=bool(explicit))
 
-    def step(self, actions: torch.Tensor) -> None:
+    def step(self, actions: torch.Tensor, rows: torch.Tensor | None = None) -> None:
         """Plays one action per game, without waiting for the device; see `Engine.step`.
 
         Raises:
-            ValueError: If `actions` is no contiguous int32 or int64 tensor `[B]` of the engine's device.
+            ValueError: If `actions` is no contiguous int32 or int64 tensor `[B]` of the engine's device, or `rows` no
+                such bool tensor.
         """
         if not isinstance(actions, torch.Tensor) or actions.dtype not in (torch.int32, torch.int64):
             kind = getattr(actions, "dtype", type(actions).__name__)
@@ -143,9 +151,11 @@ class CudaEngine:
             raise ValueError(f"actions must have shape ({self.num_envs},), got {tuple(actions.shape)}.")
         if actions.device != self._device or not actions.is_contiguous():
             raise ValueError(f"actions must be contiguous and on {self.device}, got {_place(actions)}.")
-        self._unplayed = None
+        if rows is not None:
+            self._check_tensor("rows", rows, (self.num_envs,), np.bool_)
+        self._unplayed = None if rows is None or self._unplayed is None else self._unplayed & ~rows
         kernel = "step_int32" if actions.dtype == torch.int32 else "step_int64"
-        self._launch(kernel, *self._buffer_arguments, actions, np.int32(self.autoreset))
+        self._launch(kernel, *self._buffer_arguments, actions, rows, np.int32(self.autoreset))
 
     def random_actions(self, stream: int = 0, out: torch.Tensor | None = None) -> torch.Tensor:
         """Returns uniform legal actions `[B]` int64, without waiting for the device; see `Engine.random_actions`.
@@ -156,9 +166,20 @@ class CudaEngine:
         stream = check_seed(stream, "stream")
         if out is None:
             out = torch.empty(self.num_envs, dtype=torch.int64, device=self._device)
-        self._check_output("out", out, (self.num_envs,), np.int64)
+        self._check_tensor("out", out, (self.num_envs,), np.int64)
         self._launch("random_actions", np.uint64(stream), out)
         return out
+
+    def mover_views(self, observation: torch.Tensor, action_mask: torch.Tensor) -> None:
+        """Writes the movers' views, without waiting for the device; see `Engine.mover_views`.
+
+        Raises:
+            ValueError: If a tensor has the wrong shape or dtype, or is not contiguous and on the engine's device.
+        """
+        layout = mover_views_layout(self.spec, self.num_envs)
+        for name, tensor in (("observation", observation), ("action_mask", action_mask)):
+            self._check_tensor(name, tensor, *layout[name])
+        self._launch("mover_views", observation, action_mask, None)
 
     def seat_views(self, observation: torch.Tensor, action_mask: torch.Tensor) -> None:
         """Writes both seats' views, without waiting for the device; see `Engine.seat_views`.
@@ -168,7 +189,7 @@ class CudaEngine:
         """
         layout = seat_views_layout(self.spec, self.num_envs)
         for name, tensor in (("observation", observation), ("action_mask", action_mask)):
-            self._check_output(name, tensor, *layout[name])
+            self._check_tensor(name, tensor, *layout[name])
         self._launch("seat_views", observation, action_mask)
 
     def recorder(self, out: Mapping[str, torch.Tensor]) -> Recorder:
@@ -184,7 +205,7 @@ class CudaEngine:
             raise ValueError(f"out lacks {', '.join(missing)}.")
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, tensor in out.items():
-            self._check_output(name, tensor, *layout[name])
+            self._check_tensor(name, tensor, *layout[name])
         return _Recorder(self, tuple(out[name] for name in VIEW_KEYS))
 
     def random_rollout(self, out: Mapping[str, torch.Tensor], stream: int = 0) -> None:
@@ -200,7 +221,7 @@ class CudaEngine:
         steps, stream = check_rollout(out), check_seed(stream, "stream")
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, tensor in out.items():
-            self._check_output(name, tensor, *layout[name])
+            self._check_tensor(name, tensor, *layout[name])
         if steps == 0:
             return
         self._unplayed = None
@@ -298,7 +319,7 @@ class CudaEngine:
             episode.add_(~unplayed if rows is None else rows & ~unplayed)
         self._unplayed = None if unplayed is None or rows is None else unplayed & ~rows
 
-    def _check_output(self, name: str, tensor: Any, shape: tuple[int, ...], dtype: type) -> None:
+    def _check_tensor(self, name: str, tensor: Any, shape: tuple[int, ...], dtype: type) -> None:
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{name} must be a torch tensor on {self.device}, got {type(tensor).__name__}.")
         if tensor.shape != shape or tensor.dtype != _DTYPES[dtype]:

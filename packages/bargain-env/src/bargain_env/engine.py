@@ -81,8 +81,12 @@ class Engine(Protocol):
         """
         ...
 
-    def step(self, actions: Any) -> None:
-        """Plays `actions` `[B]` (int32 or int64) and writes every buffer; no allocation, no Python per game."""
+    def step(self, actions: Any, rows: Any = None) -> None:
+        """Plays `actions` `[B]` (int32 or int64) and writes every buffer; no allocation, no Python per game.
+
+        With `rows` `[B]` bool the other games stand still: they keep all they show, but pay nothing and count nothing
+        as illegal.
+        """
         ...
 
     def random_actions(self, stream: int = 0, out: Any = None) -> Any:
@@ -90,6 +94,10 @@ class Engine(Protocol):
 
         A finished game gets walk. `out` `[B]` int64 receives the actions if it is given.
         """
+        ...
+
+    def mover_views(self, observation: Any, action_mask: Any) -> None:
+        """Writes what `observation` and `action_mask` show, `[B, O]` and `[B, A]`, into the caller's arrays."""
         ...
 
     def seat_views(self, observation: Any, action_mask: Any) -> None:
@@ -160,7 +168,7 @@ def make_engine(
         threads: CPU threads; results do not depend on it.
         autoreset: Deal a finished game anew within the same step.
         views: Write the mover's view at every step. Without it there is no `observation` and no `action_mask`, a step
-            costs about half, and `seat_views`, `recorder` and `random_rollout` alone show the games.
+            costs about half, and the methods alone show the games.
 
     Raises:
         ValueError: If an argument is out of range, the device is unknown, or `threads` is given with a GPU.

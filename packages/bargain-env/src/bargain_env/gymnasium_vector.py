@@ -15,7 +15,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from bargain_env.checks import check_array
-from bargain_env.cpu_engine import CpuEngine
+from bargain_env.engine import make_engine
+from bargain_env.layout import mover_views_layout
 from bargain_env.spec import GameSpec
 
 Opponent = Callable[[NDArray[np.float32], NDArray[np.bool_]], Any]
@@ -53,7 +54,7 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         flat: If False, an observation is `{"observation": [B, O] float32, "action_mask": [B, A] int8}`.
         autoreset_mode: When a finished game is dealt anew: in the step that ends it (`SAME_STEP`), in the next one
             (`NEXT_STEP`), or by `reset(options={"reset_mask": bool [B]})` (`DISABLED`).
-        copy: If False, observations and masks may be the engine's own, which the next step or reset overwrites.
+        copy: If False, observations and masks are the environment's own, which the next step or reset overwrites.
         threads: CPU threads; results do not depend on it.
         first_game: Index of the first row's game.
 
@@ -96,8 +97,10 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": [], "autoreset_mode": self.autoreset_mode}
         key = int(self.np_random.integers(2**63)) if seed is None else seed
-        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        self.engine = _PausingEngine(spec, num_envs, key, first_game=first_game, threads=threads, autoreset=same_step)
+        self._same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        self.engine = make_engine(
+            spec, num_envs, seed=key, first_game=first_game, threads=threads, autoreset=self._same_step, views=False
+        )
         self.closed = False
         self.single_observation_space = observation_space(spec, self.flat)
         self.single_action_space = spaces.Discrete(spec.num_actions)
@@ -108,6 +111,10 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         self._actions = np.empty(num_envs, dtype=np.int64)
         self._replies = np.full(num_envs, spec.walk_action, dtype=np.int64)
         self._seats = np.full(num_envs, 1 if seat == 1 else 0, dtype=np.int64)
+        self._first_seats = (first_game + np.arange(num_envs)) % 2
+        self._scratch = self._allocate()
+        self._shown = None if copy else self._allocate()
+        self._over = np.zeros(num_envs, dtype=bool)  # shown as over: only walk is legal
         self._reported = np.zeros(num_envs, dtype=bool)  # the end was reported, and the game not dealt anew
         # What happened and was not reported yet; only an opening of the opponent that ends the game lasts until a step.
         self._payoffs = np.zeros((num_envs, 2), dtype=np.float32)
@@ -160,13 +167,13 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         if self.autoreset_mode is AutoresetMode.DISABLED and self._reported.any():
             raise RuntimeError("a game has ended; reset it before the next step.")
         _read_actions("actions", actions, self._actions)
-        over = self._over_rows()
+        over = self._over
         self.engine.step(self._actions)
         self._settle(0)
         self._reply(~self.engine.terminated)
         ended = self.engine.terminated & ~self._reported
         rewards, records = self._report(ended)
-        if not self.engine.autoreset:
+        if not self._same_step:
             self._deal_again(self._reported)
             self._begin(self._reported)
             self._reported = ended.copy()
@@ -179,7 +186,8 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Returns the legal actions `[B, A]` bool of the learner; only walk where a game is over."""
-        legal = self.engine.action_mask.copy()
+        self.engine.mover_views(*self._scratch)
+        legal = self._scratch[1].copy()
         legal[:, self.spec_of_game.walk_action] = True
         return legal
 
@@ -194,15 +202,10 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
     def _begin(self, rows: NDArray[np.bool_], first_episode: bool = False) -> None:
         """Starts the games `rows`, which have just been dealt: who sits where, and the opponent's opening."""
         if self.seat == "alternate":
-            first_seats = (self.engine.first_game + np.arange(self.num_envs)) % 2
-            np.copyto(self._seats, first_seats if first_episode else 1 - self._seats, where=rows)
+            np.copyto(self._seats, self._first_seats if first_episode else 1 - self._seats, where=rows)
         self._reported = self._reported & ~rows
         if self.seat != 0:
             self._reply(rows & (self._seats == 1), opening=True)
-
-    def _over_rows(self) -> NDArray[np.bool_]:
-        """Returns the rows `[B]` that show a game that is over."""
-        return ~self.engine.action_mask[:, self.spec_of_game.walk_action]
 
     def _reply(self, rows: NDArray[np.bool_], opening: bool = False) -> None:
         """Lets the opponent move in `rows`; the other games stand still, and so does one that ends by its opening."""
@@ -212,11 +215,15 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
             self.engine.random_actions(out=self._replies)
         else:
             where = np.flatnonzero(rows)
-            chosen = self.opponent(self.engine.observation.take(where, 0), self.engine.action_mask.take(where, 0))
+            view, mask = self._scratch
+            self.engine.mover_views(view, mask)
+            chosen = self.opponent(view.take(where, 0), mask.take(where, 0))
             replies = np.empty(len(where), dtype=np.int64)
             _read_actions("the opponent's actions", chosen, replies)
             self._replies[where] = replies
-        self.engine.step_rows(self._replies, rows, autoreset=self.engine.autoreset and not opening)
+        self.engine.autoreset = self._same_step and not opening
+        self.engine.step(self._replies, rows)
+        self.engine.autoreset = self._same_step
         self._settle(1)
 
     def _settle(self, who: int) -> None:
@@ -240,15 +247,22 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
 
     def _observe(self) -> tuple[Observation, Infos]:
         """Returns what the learner sees, and the infos that always stand; only walk is legal where a game is over."""
-        view, mask, walk = self.engine.observation, self.engine.action_mask.view(np.int8), self.spec_of_game.walk_action
-        over = self._over_rows()
-        if self.copy or over.any():
-            view, mask = view.copy(), mask.copy()
-            mask[over, walk] = 1
-            view[over, self.spec_of_game.slices["mask"].start + walk] = 1
+        view, legal = self._shown or self._allocate()
+        self.engine.mover_views(view, legal)
+        walk = self.spec_of_game.walk_action
+        self._over = ~legal[:, walk]
+        if self._over.any():
+            legal[self._over, walk] = True
+            view[self._over, self.spec_of_game.slices["mask"].start + walk] = 1
+        mask = legal.view(np.int8)
         infos = {"action_mask": mask, "_action_mask": self._all.copy()}
         infos |= {"seat": self._seats.copy(), "_seat": self._all.copy()}
         return view if self.flat else {"observation": view, "action_mask": mask}, infos
+
+    def _allocate(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Returns views `[B, O]` and masks `[B, A]`, not yet written."""
+        view, mask = mover_views_layout(self.spec_of_game, self.num_envs).values()
+        return np.empty(*view), np.empty(*mask)
 
     def _final(self, ended: NDArray[np.bool_], records: Infos) -> Infos:
         """Returns the infos of a step with automatic reset: what the rows `ended` showed before they were reset."""
@@ -283,20 +297,6 @@ def _by_seat(pairs: NDArray[np.float32], seats: NDArray[np.int64]) -> tuple[NDAr
     """Returns of `pairs` `[B, 2]` the column of each row's seat, and the other one."""
     second = seats == 1
     return np.where(second, pairs[:, 1], pairs[:, 0]), np.where(second, pairs[:, 0], pairs[:, 1])
-
-
-class _PausingEngine(CpuEngine):
-    """A CPU engine that can step some of its games while the others stand still."""
-
-    def step_rows(self, actions: NDArray[np.int64], rows: NDArray[np.bool_], autoreset: bool) -> None:
-        """Steps the games `rows` `[B]` bool; the others keep all they show, but their reward and `illegal` are 0."""
-        finished, usual = self._state["finished"], self.autoreset
-        paused = ~(rows | finished)
-        finished |= paused
-        self.autoreset = autoreset
-        self.step(actions)
-        self.autoreset = usual
-        finished &= ~paused
 
 
 def _read_actions(name: str, actions: Any, out: NDArray[np.int64]) -> None:

@@ -46,6 +46,12 @@ def buffer_layout(spec: GameSpec, num_envs: int, views: bool = True) -> Layout:
     }
 
 
+def mover_views_layout(spec: GameSpec, num_envs: int) -> Layout:
+    """Returns the arrays that `Engine.mover_views` writes."""
+    buffers = buffer_layout(spec, num_envs)
+    return {name: buffers[name] for name in ("observation", "action_mask")}
+
+
 def seat_views_layout(spec: GameSpec, num_envs: int) -> Layout:
     """Returns the arrays that `Engine.seat_views` writes."""
     return {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bargain_env.engine import STATE_KEYS, Engine
-from bargain_env.layout import Layout, rollout_layout, seat_views_layout
+from bargain_env.layout import Layout, mover_views_layout, rollout_layout, seat_views_layout
 from bargain_env.reference import ReferenceGame, random_action
 from bargain_env.spec import GameSpec
 
@@ -162,6 +162,32 @@ def check_rollout(make: EngineFactory, spec: GameSpec | None = None, *, num_step
             _assert_equal(snapshot(fused), snapshot(stepped), "after the rollout")
             stepped.reset()
             fused.reset()
+
+
+def check_rows(make: EngineFactory, spec: GameSpec | None = None, *, num_steps: int = 30) -> None:
+    """Checks that `step(actions, rows)` plays in those rows alone, and `mover_views` against what the engine shows.
+
+    Raises:
+        AssertionError: At the first difference, with its field, row and step.
+    """
+    spec, rng = spec or GameSpec(), np.random.default_rng(0)
+    for autoreset in (True, False):
+        arguments = {"spec": spec, "num_envs": 64, "seed": 6, "autoreset": autoreset}
+        engine, everywhere = make(**arguments), make(**arguments)
+        for step in range(num_steps):
+            before, rows = snapshot(engine), rng.random(64) < 0.5
+            before["reward"][:], before["illegal"][:] = 0, False
+            everywhere.set_state(engine.get_state())
+            actions = engine.random_actions(step)
+            everywhere.step(actions)
+            engine.step(actions, _to_device(engine, rows))
+            after, expected = snapshot(engine), snapshot(everywhere)
+            for name, array in expected.items():
+                array[~rows] = before[name][~rows]
+            _assert_equal(after, expected, f"at step {step} of some rows")
+            views = _empty(engine, mover_views_layout(spec, 64))
+            engine.mover_views(**views)
+            _assert_equal({n: _numpy(view) for n, view in views.items()}, {n: after[n] for n in views}, f"step {step}")
 
 
 def snapshot(engine: Engine) -> Arrays:

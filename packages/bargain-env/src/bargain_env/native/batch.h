@@ -58,8 +58,8 @@ class Batch {
   public:
     virtual ~Batch() = default;
     virtual void reset(u64 seed, const bool* selected, bool dealt) = 0;
-    virtual void step(const i32* actions, bool autoreset) = 0;
-    virtual void step(const i64* actions, bool autoreset) = 0;
+    virtual void step(const i32* actions, const bool* rows, bool autoreset) = 0;
+    virtual void step(const i64* actions, const bool* rows, bool autoreset) = 0;
     virtual void observe_all() = 0;
     virtual void random_actions(u64 stream, i64* out) = 0;
     virtual void seat_views(float* observation, i8* action_mask) = 0;
@@ -102,8 +102,9 @@ class BatchOf final : public Batch {
         });
     }
 
-    void step(const i32* actions, bool autoreset) override { step_rows(actions, autoreset); }
-    void step(const i64* actions, bool autoreset) override { step_rows(actions, autoreset); }
+    // Plays in the selected rows (all, where `rows` is null).
+    void step(const i32* actions, const bool* rows, bool autoreset) override { step_rows(actions, rows, autoreset); }
+    void step(const i64* actions, const bool* rows, bool autoreset) override { step_rows(actions, rows, autoreset); }
 
     // Writes what follows from the state arrays alone, after they were replaced.
     void observe_all() override {
@@ -141,10 +142,14 @@ class BatchOf final : public Batch {
         });
     }
 
-    // Writes what the movers see; `standing` holds the mask pattern that stands in each row of `out`, and is kept up.
+    // Writes what the movers see. `standing` holds the mask pattern that stands in each row of `out` and is kept up; null
+    // where nothing is known.
     void write_views(const Views& out, i8* standing) override {
         run_ranges([=, this](i64 first, i64 last) {
-            for (i64 row = first; row < last; ++row) standing[row] = show(out, row, load(row), standing[row]);
+            for (i64 row = first; row < last; ++row) {
+                const i8 kind = show(out, row, load(row), standing ? standing[row] : MASK_UNKNOWN);
+                if (standing) standing[row] = kind;
+            }
         });
     }
 
@@ -207,24 +212,30 @@ class BatchOf final : public Batch {
     }
 
     template <typename T>
-    void step_rows(const T* actions, bool autoreset) {
+    void step_rows(const T* actions, const bool* rows, bool autoreset) {
         run_ranges([=, this](i64 first, i64 last) {
-            for (i64 row = first; row < last; ++row) step_row(row, (i64)actions[row], autoreset);
+            for (i64 row = first; row < last; ++row) {
+                if (rows && !rows[row]) {
+                    stand_still(row);
+                } else {
+                    step_row(row, (i64)actions[row], autoreset);
+                }
+            }
         });
+    }
+
+    BARGAIN_FN void stand_still(i64 row) {
+        at_.reward[2 * row] = at_.reward[2 * row + 1] = 0.0f;
+        at_.illegal[row] = false;
     }
 
     BARGAIN_FN void step_row(i64 row, i64 action, bool autoreset) {
         Game game = load(row);
-        float* reward = at_.reward + 2 * row;
-        if (game.finished) {
-            reward[0] = reward[1] = 0.0f;
-            at_.illegal[row] = false;
-            return;
-        }
+        if (game.finished) return stand_still(row);
         const i8 before = mask_kind(spec_, game);
         const Move move = play(spec_, game, action);
-        reward[0] = move.reward[0];
-        reward[1] = move.reward[1];
+        at_.reward[2 * row] = move.reward[0];
+        at_.reward[2 * row + 1] = move.reward[1];
         at_.illegal[row] = move.illegal;
         at_.terminated[row] = game.finished;
         at_.state_offer[row] = game.offer;

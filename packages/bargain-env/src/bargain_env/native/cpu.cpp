@@ -108,10 +108,11 @@ class Core {
     }
 
     template <typename T>
-    void step(Array<const T> actions, bool autoreset) {
+    void step(Array<const T> actions, bool autoreset, std::optional<Array<const bool>> rows) {
         const T* action = sized(actions, num_envs_, "actions");
+        const bool* selected = rows ? sized(*rows, num_envs_, "rows") : nullptr;
         nb::gil_scoped_release release;
-        batch_->step(action, autoreset);
+        batch_->step(action, selected, autoreset);
     }
 
     void observe_all() {
@@ -123,6 +124,13 @@ class Core {
         i64* action = sized(out, num_envs_, "out");
         nb::gil_scoped_release release;
         batch_->random_actions(stream, action);
+    }
+
+    void mover_views(Array<float> observation, Array<bool> action_mask) {
+        const Views views{sized(observation, num_envs_ * spec_.observation_dim, "observation"),
+                          sized(action_mask, num_envs_ * spec_.num_actions, "action_mask"), nullptr};
+        nb::gil_scoped_release release;
+        batch_->write_views(views, nullptr);
     }
 
     void seat_views(Array<float> observation, Array<i8> action_mask) {
@@ -203,10 +211,13 @@ NB_MODULE(_cpu, m) {
         .def(nb::init<const Spec&, i64, nb::dict, int>(), nb::arg("spec"), nb::arg("num_envs"),
              nb::arg("arrays"), nb::arg("threads"))
         .def("reset", &Core::reset, nb::arg("seed"), nb::arg("rows").none(), nb::arg("dealt"))
-        .def("step", &Core::step<i64>, nb::arg("actions").noconvert(), nb::arg("autoreset"))
-        .def("step", &Core::step<i32>, nb::arg("actions").noconvert(), nb::arg("autoreset"))
+        .def("step", &Core::step<i64>, nb::arg("actions").noconvert(), nb::arg("autoreset"),
+             nb::arg("rows").none() = nb::none())
+        .def("step", &Core::step<i32>, nb::arg("actions").noconvert(), nb::arg("autoreset"),
+             nb::arg("rows").none() = nb::none())
         .def("observe_all", &Core::observe_all)
         .def("random_actions", &Core::random_actions, nb::arg("stream"), nb::arg("out").noconvert())
+        .def("mover_views", &Core::mover_views, nb::arg("observation").noconvert(), nb::arg("action_mask").noconvert())
         .def("seat_views", &Core::seat_views, nb::arg("observation").noconvert(), nb::arg("action_mask").noconvert())
         .def("random_rollout", &Core::random_rollout, nb::arg("stream"), nb::arg("out"), nb::arg("steps"),
              nb::arg("autoreset"));

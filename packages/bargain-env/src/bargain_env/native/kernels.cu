@@ -246,10 +246,15 @@ struct MaskElements {
     }
 };
 
+// Tells whether the elements k .. k + 3 of a row are all offers' legality.
+template <class E>
+__device__ __forceinline__ bool among_offers(i32 k) {
+    return k >= E::OFFERS_START && k + 3 < E::OFFERS_START + OFFERS;
+}
+
 // Four neighbours from element k of row r on; the last of them may lie in the next row.
 template <class E>
 __device__ __forceinline__ typename E::Four four(const E& elements, i32 r, i32 k) {
-    if (k >= E::OFFERS_START && k + 3 < E::OFFERS_START + OFFERS) return elements.offers(r);
     const auto a = elements.one(r, k);
     if (++k == E::WIDTH) ++r, k = 0;
     const auto b = elements.one(r, k);
@@ -259,17 +264,32 @@ __device__ __forceinline__ typename E::Four four(const E& elements, i32 r, i32 k
     return E::join(a, b, c, elements.one(r, k));
 }
 
-// Writes `rows` rows of elements to `out`: neighbouring threads write neighbouring pieces of four.
+// Writes `rows` rows of elements to `out` in aligned pieces of four; neighbouring threads write neighbouring pieces.
+// Most pieces lie among the offers of one row. The others, between the offers of a row and those of the next, cost more
+// and are written apart, so that no thread waits for a neighbour that computes one.
 template <class E, class T>
 __device__ __forceinline__ void write_rows(const E& elements, T* out, i32 rows) {
+    using Four = typename E::Four;
+    constexpr i32 BETWEEN = E::WIDTH - OFFERS, MOST_PIECES = BETWEEN / 4 + 2;
     const i32 count = rows * E::WIDTH, me = threadIdx.x, step = blockDim.x;
     const i32 unaligned = (i32)((4 - (u64)out / sizeof(T) % 4) % 4), lead = unaligned < count ? unaligned : count;
     const i32 pieces = (count - lead) / 4;
+#pragma unroll 1
     for (i32 at = me; at < lead; at += step) out[at] = (T)elements.one(at / E::WIDTH, at % E::WIDTH);
     for (i32 piece = me; piece < pieces; piece += step) {
-        const i32 at = lead + 4 * piece;
-        *(typename E::Four*)(out + at) = four(elements, at / E::WIDTH, at % E::WIDTH);
+        const i32 at = lead + 4 * piece, r = at / E::WIDTH, k = at % E::WIDTH;
+        if (among_offers<E>(k)) *(Four*)(out + at) = elements.offers(r);
     }
+#pragma unroll 1
+    for (i32 part = me; part < (rows + 1) * MOST_PIECES; part += step) {
+        const i32 stop = part / MOST_PIECES * E::WIDTH + E::OFFERS_START - lead;  // where a row's offers begin
+        const i32 before = (stop - E::WIDTH - 1) >> 2, first = (stop - BETWEEN) >> 2, last = (stop - 1) >> 2;
+        const i32 piece = (first > before ? first : before + 1) + part % MOST_PIECES;
+        if (piece < 0 || piece > last || piece >= pieces) continue;
+        const i32 at = lead + 4 * piece;
+        *(Four*)(out + at) = four(elements, at / E::WIDTH, at % E::WIDTH);
+    }
+#pragma unroll 1
     for (i32 at = lead + 4 * pieces + me; at < count; at += step) {
         out[at] = (T)elements.one(at / E::WIDTH, at % E::WIDTH);
     }
@@ -277,6 +297,7 @@ __device__ __forceinline__ void write_rows(const E& elements, T* out, i32 rows) 
 
 // Writes the views and masks that the threads of the block left in the tile, to arrays of the whole batch or nowhere.
 __device__ __forceinline__ void show(Tile& tile, const State& state, float* observation, bool* action_mask, Rows own) {
+    if (!observation && !action_mask) return;
     __syncthreads();
     look_back(tile, state, own);
     if (observation) write_rows(ViewElements{tile}, observation + own.first * FEATURES, own.rows);
@@ -304,17 +325,18 @@ __device__ __forceinline__ Move advance(Tile& tile, i32 r, const State& state, c
 
 template <class A>
 __device__ __forceinline__ void step_rows(Tile& tile, const State& state, const Buffers& out, i64 num_envs,
-                                          i32 tile_rows, const A* actions, bool autoreset) {
+                                          i32 tile_rows, const A* actions, const bool* rows, bool autoreset) {
     const Rows own = rows_of_block(num_envs, tile_rows);
     for (i32 r = threadIdx.x; r < own.rows; r += blockDim.x) {
         const i64 row = own.first + r;
         load(tile, r, state, row);
-        const bool finished = tile.finished[r];
-        const Move move = advance(tile, r, state, out, row, actions[row], autoreset);
+        const bool plays = !tile.finished[r] && (!rows || rows[row]);
+        Move move{PLAYING, false, {0.0f, 0.0f}};
+        if (plays) move = advance(tile, r, state, out, row, actions[row], autoreset);
         out.reward[2 * row] = move.reward[0];
         out.reward[2 * row + 1] = move.reward[1];
         out.illegal[row] = move.illegal;
-        if (!finished) {
+        if (plays) {
             out.terminated[row] = move.outcome != PLAYING;
             store_progress(tile, r, state, row);
             if (move.outcome != PLAYING && autoreset) store_deal(tile, r, state, row);
@@ -370,15 +392,15 @@ extern "C" __global__ void reset(STATE_PARAMETERS, i64 num_envs, i32 tile_rows, 
 }
 
 extern "C" __global__ void step_int32(STATE_PARAMETERS, i64 num_envs, i32 tile_rows, BUFFER_PARAMETERS,
-                                      const i32* chosen, i32 autoreset) {
+                                      const i32* chosen, const bool* rows, i32 autoreset) {
     __shared__ Tile tile;
-    step_rows(tile, STATE_ARRAYS, BUFFER_ARRAYS, num_envs, tile_rows, chosen, autoreset != 0);
+    step_rows(tile, STATE_ARRAYS, BUFFER_ARRAYS, num_envs, tile_rows, chosen, rows, autoreset != 0);
 }
 
 extern "C" __global__ void step_int64(STATE_PARAMETERS, i64 num_envs, i32 tile_rows, BUFFER_PARAMETERS,
-                                      const i64* chosen, i32 autoreset) {
+                                      const i64* chosen, const bool* rows, i32 autoreset) {
     __shared__ Tile tile;
-    step_rows(tile, STATE_ARRAYS, BUFFER_ARRAYS, num_envs, tile_rows, chosen, autoreset != 0);
+    step_rows(tile, STATE_ARRAYS, BUFFER_ARRAYS, num_envs, tile_rows, chosen, rows, autoreset != 0);
 }
 
 // Writes what follows from the state alone, after it was replaced.
@@ -412,7 +434,7 @@ extern "C" __global__ void random_actions(STATE_PARAMETERS, i64 num_envs, i32 ti
     }
 }
 
-// Writes the movers' views and masks into arrays beside the buffers.
+// Writes the movers' views and masks into arrays beside the buffers; `movers` may be null.
 extern "C" __global__ void mover_views(STATE_PARAMETERS, i64 num_envs, i32 tile_rows, float* observation,
                                        bool* action_mask, i8* movers) {
     __shared__ Tile tile;
@@ -421,7 +443,7 @@ extern "C" __global__ void mover_views(STATE_PARAMETERS, i64 num_envs, i32 tile_
     for (i32 r = threadIdx.x; r < own.rows; r += blockDim.x) {
         load(tile, r, state, own.first + r);
         look_as_mover(tile, r, game_of(tile, r, state, own.first + r));
-        movers[own.first + r] = tile.observer[r];
+        if (movers) movers[own.first + r] = tile.observer[r];
     }
     show(tile, state, observation, action_mask, own);
 }
