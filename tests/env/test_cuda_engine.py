@@ -246,6 +246,23 @@ def test_a_rollout_of_no_steps_changes_nothing() -> None:
     assert engine.get_state()["episode"].tolist() == [0] * 5
 
 
+def test_an_engine_without_views_plays_the_same_games() -> None:
+    spec = GameSpec(observation="history", max_rounds=2)
+    blind, seeing = (host_engine(spec, 33, seed=2, threads=2, views=views) for views in (False, True))
+    assert not hasattr(blind, "observation")
+    assert not hasattr(blind, "action_mask")
+    for step in range(9):
+        for engine in (blind, seeing):
+            engine.step(engine.random_actions(step))
+            engine.random_rollout({"action": _long(2, 33)}, step)
+        for name, tensor in (blind.buffers | blind.get_state()).items():
+            assert torch.equal(tensor, (seeing.buffers | seeing.get_state())[name]), (name, step)
+        views = [_zeros(seat_views_layout(spec, 33)) for _ in range(2)]
+        for engine, out in zip((blind, seeing), views, strict=True):
+            engine.seat_views(**out)
+        assert all(torch.equal(views[0][name], tensor) for name, tensor in views[1].items())
+
+
 def test_a_recorder_says_what_it_cannot_do() -> None:
     engine = host_engine(SPEC, 5)
     out = {name: _zeros(rollout_layout(SPEC, 5, 4))[name] for name in ("observation", "action_mask", "mover")}

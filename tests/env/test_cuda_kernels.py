@@ -67,9 +67,9 @@ def test_every_kernel_compiles_without_spills_or_a_stack(name: str, chip: str) -
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_block_fits_everywhere(name: str) -> None:
-    """Registers for 8 blocks on a processor (5 of the largest games), and the 48 KiB of shared memory of any chip."""
+    """Registers for 5 blocks on a processor, and the 48 KiB of shared memory that a block may have anywhere."""
     _, report = _report(name, "sm_80")
-    assert max(map(int, re.findall(r"Used (\d+) registers", report))) <= (64 if SPECS[name].num_items < 8 else 96)
+    assert max(map(int, re.findall(r"Used (\d+) registers", report))) <= 96
     assert max(map(int, re.findall(r"(\d+) bytes smem", report))) <= 48 * 1024
     assert largest_tile(SPECS[name]) == {"largest": 8}.get(name, 128)
 
@@ -90,7 +90,8 @@ def _ptx() -> dict[str, str]:
 @pytest.mark.parametrize("kernel", sorted({*KERNELS} - {"random_actions"}))
 def test_rows_are_written_four_elements_at_a_time(kernel: str) -> None:
     assert "st.global.v4.f32" in _ptx()[kernel]
-    assert len(re.findall(r"st\.global\.f32", _ptx()[kernel])) < 20  # single floats: rewards, and the ends of a range
+    single = 2 + 4 * (kernel in ("step_int32", "step_int64", "reset", "observe")) + 8 * (kernel == "random_rollout")
+    assert len(re.findall(r"st\.global\.f32", _ptx()[kernel])) <= single  # the ends of a range, and rewards
 
 
 def test_no_operation_is_fused_or_approximate() -> None:

@@ -136,12 +136,13 @@ class FakeKernel:
     """A kernel that notes when its code is loaded."""
 
     def __init__(self, loaded: list[int]) -> None:
-        self.attributes = self
+        self.occupancy = self
         self._loaded = loaded
 
-    def __getitem__(self, index: int) -> Any:
-        self._loaded.append(index)
-        return SimpleNamespace(num_regs=40)
+    def max_active_blocks_per_multiprocessor(self, block_size: int, dynamic_shared_memory_size: int) -> int:
+        self._loaded.append(block_size)
+        assert dynamic_shared_memory_size == 0
+        return 8
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_a_launcher_compiles_for_its_chip_and_loads_every_kernel(fake_gpu: dict[
     assert launcher.device == torch.device("cuda", 1)
     assert launcher.processors == 132
     assert fake_gpu["log"] == [("enter", "cuda:1"), ("current",), ("load", "sm_90"), ("leave", "cuda:1")]
-    assert fake_gpu["loaded"] == [1] * len(cuda_launcher.KERNELS)
+    assert fake_gpu["loaded"] == [128] * len(cuda_launcher.KERNELS)
 
 
 def test_a_launch_takes_the_current_stream_of_its_device(

@@ -5,6 +5,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from bargain_env import cuda_device
 from bargain_env.spec import GAMES, GameSpec
 from bargain_eval import registry
 from bargain_eval.baselines import AlwaysWalkPolicy, FairSplitPolicy, GreedyPolicy, RandomPolicy
@@ -98,7 +99,10 @@ def test_an_existing_file_is_a_checkpoint_unless_a_policy_has_its_name(
     assert parse_policy_string("random") == ("random", "", {})
 
 
-def test_a_factory_receives_the_whole_request(requests: list[PolicyRequest], tmp_path: Path) -> None:
+def test_a_factory_receives_the_whole_request(
+    requests: list[PolicyRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_device, "find_cuda_device", lambda device: 1)
     load_policy("spy:x?k=v&flag", GAMES["mini-a"], 7, "cuda:1", tmp_path)
     load_policy("net.pt")
     assert requests == [
@@ -151,6 +155,25 @@ def test_a_policy_that_does_not_exist_on_a_game_says_so() -> None:
         load_policy("tioli", GameSpec(discount=0.9))
 
 
-def test_auto_is_a_device_that_the_engine_plays_on() -> None:
-    assert resolve_device("auto") == "cpu"
-    assert resolve_device("cuda:3") == "cuda:3"
+@pytest.mark.parametrize("usable", [True, False])
+def test_auto_is_a_gpu_where_one_can_be_used(usable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_device, "has_cuda_device", lambda: usable)
+    assert resolve_device("auto") == ("cuda:0" if usable else "cpu")
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_a_named_gpu_is_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(device: str) -> int:
+        if device == "cuda:3":
+            raise RuntimeError("the driver is missing.")
+        return 2
+
+    monkeypatch.setattr(cuda_device, "find_cuda_device", find)
+    assert resolve_device("cuda") == resolve_device("cuda:2") == "cuda:2"
+    with pytest.raises(ValueError, match=r"^the driver is missing\.$"):
+        load_policy("random", device="cuda:3")
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'^device must be "cpu", "cuda" or "cuda:k", got \'gpu\'\.$'):
+        resolve_device("gpu")

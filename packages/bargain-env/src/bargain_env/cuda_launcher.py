@@ -64,7 +64,8 @@ class CudaLauncher:
             Device(index).set_current()
             self._kernels = load_kernels(kernel_source(spec), f"sm_{properties.major}{properties.minor}")
             for kernel in self._kernels.values():
-                _ = kernel.attributes[index].num_regs  # loads the kernel's code now: a graph capture could not
+                # The driver loads a kernel's code when it is first needed: now, rather than within a graph's capture.
+                kernel.occupancy.max_active_blocks_per_multiprocessor(BLOCK_THREADS, 0)
 
     def launch(self, kernel: str, blocks: int, arguments: tuple[Any, ...]) -> None:
         """Starts `kernel` on torch's current stream of the device, without waiting; see `Launcher.launch`.

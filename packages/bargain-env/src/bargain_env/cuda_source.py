@@ -18,14 +18,16 @@ _TILE_BYTES = 44 * 1024  # of the 48 KiB of shared memory that a block may have 
 def kernel_source(spec: GameSpec) -> str:
     """Returns the CUDA C++ text of `spec`'s kernels; needs nothing but itself to compile."""
     native = resources.files("bargain_env").joinpath("native")
-    rules, kernels = (native.joinpath(name).read_text(encoding="utf-8") for name in ("rules.h", "kernels.cu"))
-    return f"{rules}\n{_constants(spec)}\n{kernels}"
+    rules, tile, kernels = (
+        native.joinpath(name).read_text(encoding="utf-8") for name in ("rules.h", "tile.cuh", "kernels.cu")
+    )
+    return "\n".join((rules, _constants(spec), tile, kernels))
 
 
 def largest_tile(spec: GameSpec) -> int:
     """Returns the most games that a block plays: as many as it has threads, or fewer where shared memory is short."""
     features = 2 * spec.num_items + 4 + spec.observation_dim - spec.standing_dim
-    row_bytes = 4 * (2 * spec.num_items + 3) + 4 * (features + 1) + 24  # see `Tile` in kernels.cu, which checks it
+    row_bytes = 4 * (2 * spec.num_items + 3) + 4 * (features + 1) + 24  # see `Tile` in tile.cuh, which checks it
     rows = BLOCK_THREADS
     while rows * row_bytes > _TILE_BYTES:
         rows //= 2

@@ -17,7 +17,7 @@ from bargain_env.spec import GameSpec
 from numpy.typing import ArrayLike, NDArray
 
 from bargain_eval.game_rows import GameRows, PairedRows
-from bargain_eval.policy import HasMemory, Policy, like, to_numpy
+from bargain_eval.policy import HasMemory, Policy, is_tensor, like, to_numpy
 
 FIRST_BEST_TOTAL = 1.3501
 """Mean total payoff of the standard game under full information: no policies can earn more."""
@@ -51,7 +51,8 @@ def play(
         seed: Key of the deals and of the policies' randomness, 0 to 2**64 - 1.
         spec: The game; the standard one if None. Its observation kind is ignored: the policies' needs decide.
         first_game: Index of the first game.
-        device: Where the games are simulated.
+        device: Where the games are simulated, "cpu" or "cuda:k". On a GPU, policies that compute on one get tensors
+            there, and the others numpy copies.
         threads: Blocks played at the same time.
         block_size: Games played at once.
         deals: Explicit `(values [N, 2, I], outside [N, 2])` in points instead of the seed's deals.
@@ -148,23 +149,32 @@ def _play_block(
         seat = turn % 2
         policy = policies[seat]
         width = engine.spec.standing_dim if policy.observation == "standing" else engine.spec.observation_dim
-        chosen = to_numpy(
-            policy.get_action(
-                engine.observation[active, :width], engine.action_mask[active], generators[seat], games[active]
-            )
-        )
-        if chosen.shape != active.shape or chosen.dtype.kind not in "iu":
-            raise ValueError(
-                f"{type(policy).__name__} returned {chosen.dtype} actions of shape {chosen.shape} for "
-                f"{len(active)} games; one integer each is needed."
-            )
-        actions = np.full(len(games), engine.spec.walk_action, dtype=np.int64)
-        actions[active] = chosen
-        engine.step(like(engine.observation, actions))
+        rows = like(engine.observation, active)
+        shown = engine.observation[rows, :width], engine.action_mask[rows]
+        if policy.device == "cpu":
+            shown = to_numpy(shown[0]), to_numpy(shown[1])
+        actions = like(engine.observation, np.full(len(games), engine.spec.walk_action, dtype=np.int64))
+        chosen = policy.get_action(*shown, generators[seat], games[active])
+        actions[rows] = _checked_actions(policy, chosen, len(active), actions)
+        engine.step(actions)
         illegal[active, seat] += to_numpy(engine.illegal)[active]
         active = active[~to_numpy(engine.terminated)[active]]
         turn += 1
     return _rows(engine, games, illegal)
+
+
+def _checked_actions(policy: Policy, chosen: Any, num_games: int, reference: Any) -> Any:
+    """Returns what `policy` chose as int64 of the kind of `reference` and on its device; a tensor there stays there."""
+    chosen = chosen if is_tensor(chosen) else np.asarray(chosen)
+    kind, shape = str(chosen.dtype).removeprefix("torch."), tuple(chosen.shape)
+    if shape != (num_games,) or not kind.startswith(("int", "uint")):
+        raise ValueError(
+            f"{type(policy).__name__} returned {kind} actions of shape {shape} for {num_games} games; "
+            "one integer each is needed."
+        )
+    if is_tensor(chosen) and is_tensor(reference):
+        return chosen.to(reference)
+    return like(reference, to_numpy(chosen).astype(np.int64))
 
 
 def _rows(engine: Engine, games: NDArray[np.int64], illegal: NDArray[np.int64]) -> GameRows:

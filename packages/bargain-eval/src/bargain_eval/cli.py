@@ -50,7 +50,7 @@ class BaselinesOptions(GameOptions):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the deals and of the policies' randomness."""
     device: str = "cpu"
-    """Where the games and the policies run: cpu or auto, which are the same in this version."""
+    """Where the games and the policies run: cpu, cuda, cuda:k, or auto, which is a GPU if one can be used."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Blocks of games played at the same time; the result does not depend on it."""
     results_dir: str = "results"

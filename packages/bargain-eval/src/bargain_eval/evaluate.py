@@ -43,7 +43,7 @@ def evaluate_policy(
         num_games: Deals; each is played once per opponent and seat, and once in self-play.
         seed: Key of the deals.
         spec: The game; None = the policy's own.
-        device: Where the games and the policies loaded here run; "auto" is the CPU.
+        device: Where the games and the policies loaded here run; see `resolve_device`.
         results_dir: Where `run:` policy strings are looked up.
         opponents: Policy strings.
         seats: The seats that the policy takes.

@@ -39,7 +39,8 @@ def load_policy(
         results_dir: The folder of stored runs.
 
     Raises:
-        ValueError: If the name is unknown, an option or the argument does not fit, or the policy is of another game.
+        ValueError: If the name is unknown, an option or the argument does not fit, the policy is of another game, or
+            the device cannot be used.
         UnsupportedGame: (a ValueError) if the policy does not exist on this game.
     """
     name, argument, options = parse_policy_string(policy)
@@ -52,8 +53,23 @@ def load_policy(
 
 
 def resolve_device(device: str) -> str:
-    """Returns `device`, with "auto" replaced by "cpu", the only device that this version's engine plays on."""
-    return "cpu" if device == "auto" else device
+    """Returns "cpu" or "cuda:k"; "auto" is "cuda:0" where the engine can play on a GPU, else "cpu".
+
+    Anything but "cpu" loads torch, where it is installed.
+
+    Raises:
+        ValueError: If `device` is none of "auto", "cpu", "cuda" and "cuda:k", or cannot be used; says what is missing.
+    """
+    if device == "cpu":
+        return device
+    from bargain_env.cuda_device import find_cuda_device, has_cuda_device
+
+    if device == "auto":
+        return "cuda:0" if has_cuda_device() else "cpu"
+    try:
+        return f"cuda:{find_cuda_device(device)}"
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def policy_names() -> list[str]:
