@@ -16,6 +16,19 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
 
+CORE_TESTS = ("engine", "engine_arguments", "parity", "golden", "deals", "philox", "fuzz", "threads", "pettingzoo")
+THREAD_TESTS = ("engine", "threads", "fuzz")
+EXTENSION_TESTS = [f"tests/env/test_{name}.py" for name in ("engine", "parity", "golden", "threads", "aec")]
+
+GYMNASIUM_TESTS = [f"tests/env/test_{name}.py" for name in ("gymnasium", "gymnasium_vector", "pettingzoo")]
+
+# Libraries whose pins clash with ours, or with each other's.
+INTEGRATIONS = {
+    "supersuit": ["supersuit==3.11.0", "torch==2.13.0"],
+    "tianshou": ["tianshou==2.0.1", "torch==2.13.0"],
+    "rllib": ["ray[rllib]==2.60.0", "torch==2.13.0"],
+}
+
 WITHOUT_THE_OTHERS = """
 import sys
 import bargain_env
@@ -53,10 +66,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def golden(session: nox.Session) -> None:
-    """Writes the recorded games of tests/golden and the tables of docs/ anew, for review as a diff."""
+    """Writes the recorded games of tests/golden and the tables and pictures of docs/ anew, for review as a diff."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "tests/golden/generate.py")
     session.run("python", "docs/generate.py")
+    session.run("python", "docs/pictures.py")
 
 
 @nox.session
@@ -68,10 +82,19 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed of the games and of PPO, each against its own limit, measured in one run."""
+    """Speed of the games and of PPO, each against its limit and its peers, measured in one run."""
     session.install("-r", "requirements-dev.txt")
-    for name in ("env", "ppo"):
-        session.run("python", f"benchmarks/{name}.py")
+    session.run("python", "benchmarks/env.py")
+    session.run("python", "benchmarks/ppo.py")
+    session.run("python", "benchmarks/ppo.py", "--parts")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Speed of the games of other packages beside ours (a gigabyte: JAX and EnvPool's assets)."""
+    packages = ("pgx==2.6.0", "jax==0.10.2", "envpool==1.2.5", "open-spiel==2.0.2", "pygame==2.6.1")
+    session.install("-c", CONSTRAINTS, "./packages/bargain-env", *packages)
+    session.run("python", "benchmarks/peers.py", *session.posargs)
 
 
 @nox.session
@@ -79,6 +102,15 @@ def learning(session: nox.Session) -> None:
     """What PPO learns over several seeds, against known values (an hour); `-- --seeds 1 --only greedy` for less."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "benchmarks/learning.py", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """The tests that need an NVIDIA GPU with a driver of CUDA 13, and the speed on it."""
+    session.install("-r", "requirements-dev.txt", "./packages/bargain-env[cuda13]")
+    session.run("python", "-c", "import torch; assert torch.cuda.is_available(), 'torch finds no GPU'")
+    session.run("python", "-m", "pytest", "-m", "gpu", "tests")
+    session.run("python", "benchmarks/gpu.py")
 
 
 @nox.session
@@ -97,6 +129,67 @@ def build(session: nox.Session) -> None:
     command = str(Path(python).with_name("bargain-eval"))
     session.run(command, "baselines", "--num-games", "200", external=True)
     session.run(python, "-c", "import importlib.util as u; assert not u.find_spec('torch')", external=True)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def wheels(session: nox.Session) -> None:
+    """A wheel of the game as each Python gets it: from 3.12 on one for all, checked symbol by symbol, then tested."""
+    wheelhouse = ROOT / ".nox" / "wheelhouse"
+    tag = "cp311-cp311" if session.python == "3.11" else "cp312-abi3"
+    session.install("-c", CONSTRAINTS, "pytest", "hypothesis", "scipy", "abi3audit")
+    built = list(wheelhouse.glob(f"*-{tag}-*.whl"))
+    if session.python != "3.13" or not built:
+        for old in built:
+            old.unlink()
+        folder = ["-C", f"build-dir={session.create_tmp()}/build", "-w", str(wheelhouse)]
+        session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", *folder, "packages/bargain-env")
+    (wheel,) = wheelhouse.glob(f"*-{tag}-*.whl")
+    if tag.endswith("abi3"):
+        session.run("abi3audit", "--strict", "--verbose", str(wheel))
+    session.install("-c", CONSTRAINTS, "--force-reinstall", str(wheel))
+    session.run("python", "-m", "pytest", "-q", *(session.posargs or EXTENSION_TESTS))
+
+
+@nox.session
+@nox.parametrize("sanitizer", [nox.param("address,undefined", id="address"), nox.param("thread", id="thread")])
+def sanitize(session: nox.Session, sanitizer: str) -> None:
+    """The C++ core built with the compiler's sanitizers (gcc on Linux) under its tests; `-- -k fuzz` for a part."""
+    session.install("-c", CONSTRAINTS, "pytest", "hypothesis", "scipy", "numpy", "gymnasium", "pettingzoo")
+    settings = (
+        f"cmake.define.BARGAIN_SANITIZE={sanitizer}",
+        "cmake.build-type=RelWithDebInfo",
+        f"build-dir={session.create_tmp()}/build",
+    )
+    options = [word for setting in settings for word in ("-C", setting)]
+    session.install("-c", CONSTRAINTS, "--force-reinstall", "--no-deps", *options, "packages/bargain-env")
+    threads = sanitizer == "thread"
+    names = THREAD_TESTS if threads else CORE_TESTS
+    environment = {
+        "LD_PRELOAD": _runtime(session, "tsan" if threads else "asan") + ":" + _runtime(session, "stdc++"),
+        "BARGAIN_FUZZ": "100" if threads else "500",
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python itself never frees everything; test_threads.py counts instead
+        "TSAN_OPTIONS": "halt_on_error=1",
+    }
+    fixed = ["setarch", "-R"] if threads else []  # the thread sanitizer does not stand a random memory layout
+    command = [*fixed, "python", "-m", "pytest", "-q", "-s", *(f"tests/env/test_{name}.py" for name in names)]
+    session.run(*command, *session.posargs, env=environment, external=threads)
+
+
+def _runtime(session: nox.Session, library: str) -> str:
+    """Returns the path of a library of the compiler, to be loaded before Python."""
+    return str(session.run("gcc", f"-print-file-name=lib{library}.so", external=True, silent=True)).strip()
+
+
+@nox.session
+@nox.parametrize("library", list(INTEGRATIONS))
+def integrations(session: nox.Session, library: str) -> None:
+    """The example and the documentation's block for a library, in an environment of its own."""
+    session.install(*INTEGRATIONS[library], "pytest", "hypothesis", "scipy", "./packages/bargain-env[render]")
+    tests = ("tests/whole/test_examples.py", "tests/whole/test_use_it_from.py")
+    session.run("python", "-m", "pytest", "-q", *tests, "-k", library)
+    if library == "rllib":  # it pins the oldest gymnasium that we support
+        session.run("python", "-m", "pytest", "-q", *EXTENSION_TESTS, *GYMNASIUM_TESTS)
 
 
 def _fresh_environment(session: nox.Session, *wheels: str) -> str:

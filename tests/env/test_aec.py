@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -311,3 +313,13 @@ def test_pettingzoo_makes_both_views() -> None:
     assert turn_based.spec == SPECS["mini-c"]
     batch = pettingzoo.make("parallel", "bargain/bargain_v0", num_envs=5)
     assert batch.reset()[0]["player_0"]["observation"].shape == (5, SPEC.observation_dim)
+
+
+def test_copies_are_built_anew_from_the_arguments() -> None:
+    first = env(GAMES["mini-c"], seed=4, first_game=2)
+    first.reset()
+    for second in (pickle.loads(pickle.dumps(first)), deepcopy(first)):
+        second.reset()
+        first.reset(seed=4)
+        assert second.unwrapped.spec == GAMES["mini-c"]
+        assert np.array_equal(second.observe("player_1")["observation"], first.observe("player_1")["observation"])

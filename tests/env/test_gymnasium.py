@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from bargain_env import BargainGymEnv, BargainVectorEnv, GameSpec
+from bargain_env import GAMES, BargainGymEnv, BargainVectorEnv, GameSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium_games import SPECS, odd_policy, over, reference_game
 
@@ -180,3 +181,13 @@ def test_bad_calls_are_one_sentence() -> None:
     env.close()
     with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
         env.reset()
+
+
+def test_copies_are_built_anew_from_the_arguments() -> None:
+    first = BargainGymEnv(GAMES["mini-c"], seat=1, seed=4, flat=False)
+    first.reset()
+    second = pickle.loads(pickle.dumps(first))
+    assert second.observation_space == first.observation_space
+    observation, infos = second.reset()
+    assert infos["seat"] == 1
+    assert np.array_equal(observation["observation"], first.reset(seed=4)[0]["observation"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import pickle
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pettingzoo
 import pytest
 from bargain_env import GAMES, BargainParallelEnv, GameSpec, parallel_env
 from gymnasium.utils.env_checker import data_equivalence
+from numpy.typing import NDArray
 from pettingzoo.test import parallel_api_test, parallel_seed_test
 
 PAGE = Path(__file__).parents[2] / "docs" / "pettingzoo.md"
@@ -286,3 +289,17 @@ def test_bad_calls_are_one_sentence() -> None:
     scalar.close()
     with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
         scalar.reset()
+
+
+def test_copies_are_built_anew_from_the_arguments() -> None:
+    first = parallel_env(GAMES["mini-c"], 5, seed=4, first_game=2, copy=False)
+    first.reset()
+    for second in (pickle.loads(pickle.dumps(first)), deepcopy(first)):
+        assert (second.spec, second.num_envs) == (GAMES["mini-c"], 5)
+        assert second.engine.get_state()["game"].tolist() == [2, 3, 4, 5, 6]
+        for mine, theirs in zip(_observed(first.reset(seed=4)), _observed(second.reset()), strict=True):
+            assert np.array_equal(mine, theirs)
+
+
+def _observed(reset: Any) -> list[NDArray[Any]]:
+    return [array for agent in reset[0].values() for array in agent.values()]

@@ -11,6 +11,7 @@ pytest.importorskip("torchrl")
 pytest.importorskip("cuda.core")
 
 from bargain_env import GAMES, GameSpec, torchrl_env  # noqa: E402
+from bargain_env.testing import check_env  # noqa: E402
 from bargain_env.torchrl_env import BargainEnv  # noqa: E402
 from host_launcher import host_engine  # noqa: E402
 from tensordict import TensorDictBase  # noqa: E402
@@ -68,3 +69,8 @@ def test_actions_need_not_be_contiguous(view: Any, monkeypatch: pytest.MonkeyPat
     strided = torch.full((3, 4), 80)[:, 1:3] if view == "agents" else torch.full((3, 4), 81)[:, 1]
     env.step_and_maybe_reset(root.set(key, strided))
     assert env.engine.decisions.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("view", ["acting", "agents"])
+def test_it_conforms(view: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_env(lambda: _tensor_env(monkeypatch, GameSpec(), 9, 0, view))

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
@@ -23,13 +24,15 @@ from bargain_env.spec import GameSpec
 _OTHER = {AGENTS[0]: AGENTS[1], AGENTS[1]: AGENTS[0]}
 
 
-class BargainAECEnv(AECEnv):
+class BargainAECEnv(AECEnv, EzPickle):
     """One game as a PettingZoo `AECEnv`.
 
     An observation is `{"observation": [O] float32, "action_mask": [A] int8}`, 1 = legal. The mask is zero, in the
     observation too, for the seat that does not move; once the game is over both see zeros. Rewards are payoff / own
     total, paid to both seats by the step that ends the game; nothing is ever truncated. An illegal or out-of-range
     action is executed as walk and shows as `infos[agent]["illegal"]`.
+
+    A pickled or copied environment is built anew from its arguments, before its first reset.
 
     Args:
         spec: The game; the standard one if None.
@@ -63,6 +66,7 @@ class BargainAECEnv(AECEnv):
         render_mode: str | None = None,
         first_game: int = 0,
     ) -> None:
+        EzPickle.__init__(self, spec, seed, render_mode=render_mode, first_game=first_game)
         check_render_mode(render_mode)
         self.spec = spec = spec or GameSpec()
         self.render_mode = render_mode

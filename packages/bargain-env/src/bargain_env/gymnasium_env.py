@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
@@ -19,11 +20,12 @@ from bargain_env.rendering import RENDER_MODES, Rendering, check_render_mode, re
 from bargain_env.spec import GameSpec
 
 
-class BargainGymEnv(gymnasium.Env[Any, Any]):
+class BargainGymEnv(gymnasium.Env[Any, Any], EzPickle):
     """One game as a Gymnasium `Env`: every step is one move of the learner and the opponent's reply to it.
 
     Row `first_game` of a `BargainVectorEnv` of the same seed plays the same games and shows the same things, without
     the batch dimension: an observation `[O]` float32, the reward as a float, infos as numbers and `action_mask` `[A]`.
+    A pickled or copied environment is built anew from its arguments, before its first reset.
 
     Args:
         spec: The game; the standard one if None.
@@ -60,6 +62,8 @@ class BargainGymEnv(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
         first_game: int = 0,
     ) -> None:
+        options = {"seat": seat, "opponent": opponent, "seed": seed, "flat": flat}
+        EzPickle.__init__(self, spec, **options, render_mode=render_mode, first_game=first_game)
         check_render_mode(render_mode)
         self.render_mode = render_mode
         self.games = BargainVectorEnv(

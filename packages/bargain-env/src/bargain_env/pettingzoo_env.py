@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
@@ -27,7 +28,7 @@ Step = tuple[Observations, dict[str, Any], dict[str, Any], dict[str, Any], dict[
 _DEAL_OPTIONS = ("values", "outside")
 
 
-class BargainParallelEnv(ParallelEnv):
+class BargainParallelEnv(ParallelEnv, EzPickle):
     """One game, or `B` games in lock-step, as a PettingZoo `ParallelEnv`.
 
     An observation is `{"observation": [B, O] float32, "action_mask": [B, A + 1] int8}`, 1 = legal. The waiting seat's
@@ -38,6 +39,8 @@ class BargainParallelEnv(ParallelEnv):
     The scalar form (`num_envs=None`) plays one game: after its end `agents` is empty, and the last observation is
     zeros with only walk (the last mover) and `noop` (the other seat) legal. The batched form deals a finished game
     anew within the same step, so an observation after a terminal step is that of the new game.
+
+    A pickled or copied environment is built anew from its arguments, before its first reset.
 
     Args:
         spec: The game; the standard one if None.
@@ -72,6 +75,8 @@ class BargainParallelEnv(ParallelEnv):
         first_game: int = 0,
         render_mode: str | None = None,
     ) -> None:
+        options = {"copy": copy, "threads": threads, "first_game": first_game, "render_mode": render_mode}
+        EzPickle.__init__(self, spec, num_envs, seed, **options)
         check_render_mode(render_mode)
         if render_mode is not None and num_envs is not None:
             raise ValueError("render_mode needs the scalar form: leave num_envs out.")

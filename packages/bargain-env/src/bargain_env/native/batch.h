@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "pool.h"
@@ -71,7 +72,7 @@ template <int I>
 class BatchOf final : public Batch {
   public:
     BatchOf(const Spec& spec, i64 num_envs, const Arrays& arrays, int threads)
-        : spec_{spec}, num_envs_(num_envs), at_(arrays), pool_(threads), own_(num_envs * 2 * OWN) {
+        : spec_{spec}, num_envs_(num_envs), at_(arrays), pool_(new Pool(threads)), own_(num_envs * 2 * OWN) {
         std::fill_n(at_.state_finished, num_envs, true);  // as the views say, which are still zero
         fractions_.resize(2 * (spec.num_offers + 1) * I);
         states_.resize(spec.max_turns * 2 * STATE);
@@ -167,7 +168,7 @@ class BatchOf final : public Batch {
 
     template <typename F>
     void run_ranges(F&& body) {
-        pool_.run(num_envs_, [&body](i64 first, i64 last) {
+        pool_->run(num_envs_, [&body](i64 first, i64 last) {
             const auto own = body;  // on this thread's stack, away from what the other threads write
             own(first, last);
         });
@@ -293,7 +294,7 @@ class BatchOf final : public Batch {
         if (to.mover) to.mover[row] = (i8)seat;
         if (view) write_features(row, game, seat, view);
         if (kind == before) return kind;
-        float* features = view + mask_offset(spec_);
+        float* features = view ? view + mask_offset(spec_) : nullptr;
         if ((before == MASK_OPENING && kind == MASK_FULL) || (before == MASK_FULL && kind == MASK_OPENING)) {
             if (view) features[spec_.num_offers] = kind == MASK_FULL ? 1.0f : 0.0f;
             if (mask) mask[spec_.num_offers] = kind == MASK_FULL;
@@ -329,7 +330,7 @@ class BatchOf final : public Batch {
     const i64 num_envs_;
     const Arrays at_;
     u64 seed_ = 0;
-    Pool pool_;
+    const std::unique_ptr<Pool, Pool::Delete> pool_;
     std::vector<float> own_;        // [B][2][I + 1], the parts of both views that a deal settles
     std::vector<float> fractions_;  // [2][1 + offers][I], by seat; the first row means no offer
     std::vector<float> states_;     // [max_turns][2][3], by turn and seat

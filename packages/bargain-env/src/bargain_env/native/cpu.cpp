@@ -5,7 +5,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -18,8 +20,30 @@ using namespace bargain;
 
 namespace {
 
+constexpr i64 MAX_ROWS = 1ll << 40, MAX_OFFERS = 32765;
+
 template <typename T>
 using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+
+// Sizes that do not follow from the quantities and rounds would let the loops leave their arrays.
+void check_sizes(const Spec& spec) {
+    i64 offers = 1;
+    bool fits = true;
+    for (int item = 0; item < spec.num_items && fits; ++item) {
+        offers *= (i64)spec.quantities[item] + 1;
+        fits = spec.quantities[item] >= 1 && offers <= MAX_OFFERS;
+    }
+    const i32 standing = 2 * spec.num_items + 6 + (i32)offers;
+    const i32 history = spec.history ? (2 * spec.max_rounds - 1) * spec.num_items : 0;
+    fits = fits && spec.num_offers == offers && spec.num_actions == offers + 2 && spec.max_turns == 2 * spec.max_rounds &&
+           spec.standing_dim == standing && spec.observation_dim == standing + history && spec.min_value >= 1 &&
+           spec.max_value >= spec.min_value;
+    if (!fits) throw std::invalid_argument("the sizes of the spec contradict each other");
+}
+
+void check_steps(i64 steps, i64 num_envs) {
+    if (steps < 0 || steps > MAX_ROWS / num_envs) throw std::invalid_argument("steps are out of range");
+}
 
 // Reads the members of a spec by the names that layout.py gives them.
 Spec make_spec(nb::dict fields) {
@@ -45,6 +69,7 @@ Spec make_spec(nb::dict fields) {
     std::copy(quantities.begin(), quantities.end(), spec.quantities);
     std::copy(discount.begin(), discount.end(), spec.discount);
     spec.discounted = integer("discounted");
+    check_sizes(spec);
     return spec;
 }
 
@@ -60,19 +85,21 @@ std::unique_ptr<Batch> make_batch(const Spec& spec, i64 num_envs, const Arrays& 
 template <typename T>
 T* sized(const Array<T>& array, i64 size, const char* name) {
     if ((i64)array.size() != size) throw std::invalid_argument(std::string(name) + " has the wrong size");
+    if ((std::uintptr_t)array.data() % alignof(T)) throw std::invalid_argument(std::string(name) + " is not aligned");
     return array.data();
 }
 
 template <typename T>
 T* member(nb::dict arrays, const char* name, i64 size) {
-    return sized(nb::cast<Array<T>>(arrays[name]), size, name);
+    return sized(nb::cast<Array<T>>(arrays[name], /* convert: a copy would be gone at once */ false), size, name);
 }
 
-// A batch together with the caller's arrays, which it keeps alive.
+// A batch together with the caller's arrays, which it keeps alive. Calls from several threads wait for each other.
 class Core {
   public:
     Core(const Spec& spec, i64 num_envs, nb::dict arrays, int threads)
         : spec_(spec), num_envs_(num_envs), arrays_(arrays) {
+        if (num_envs < 1 || num_envs > MAX_ROWS) throw std::invalid_argument("num_envs is out of range");
         const i64 b = num_envs, types = 2 * spec.num_items;
         const Arrays at{
             bind<i32>("state_values", b * types),
@@ -103,44 +130,39 @@ class Core {
 
     void reset(u64 seed, std::optional<Array<const bool>> rows, bool dealt) {
         const bool* selected = rows ? sized(*rows, num_envs_, "reset_mask") : nullptr;
-        nb::gil_scoped_release release;
-        batch_->reset(seed, selected, dealt);
+        alone([&] { batch_->reset(seed, selected, dealt); });
     }
 
     template <typename T>
     void step(Array<const T> actions, bool autoreset, std::optional<Array<const bool>> rows) {
         const T* action = sized(actions, num_envs_, "actions");
         const bool* selected = rows ? sized(*rows, num_envs_, "rows") : nullptr;
-        nb::gil_scoped_release release;
-        batch_->step(action, selected, autoreset);
+        alone([&] { batch_->step(action, selected, autoreset); });
     }
 
     void observe_all() {
-        nb::gil_scoped_release release;
-        batch_->observe_all();
+        alone([&] { batch_->observe_all(); });
     }
 
     void random_actions(u64 stream, Array<i64> out) {
         i64* action = sized(out, num_envs_, "out");
-        nb::gil_scoped_release release;
-        batch_->random_actions(stream, action);
+        alone([&] { batch_->random_actions(stream, action); });
     }
 
     void mover_views(Array<float> observation, Array<bool> action_mask) {
         const Views views{sized(observation, num_envs_ * spec_.observation_dim, "observation"),
                           sized(action_mask, num_envs_ * spec_.num_actions, "action_mask"), nullptr};
-        nb::gil_scoped_release release;
-        batch_->write_views(views, nullptr);
+        alone([&] { batch_->write_views(views, nullptr); });
     }
 
     void seat_views(Array<float> observation, Array<i8> action_mask) {
         float* view = sized(observation, 2 * num_envs_ * spec_.observation_dim, "observation");
         i8* mask = sized(action_mask, 2 * num_envs_ * (spec_.num_actions + 1), "action_mask");
-        nb::gil_scoped_release release;
-        batch_->seat_views(view, mask);
+        alone([&] { batch_->seat_views(view, mask); });
     }
 
     void random_rollout(u64 stream, nb::dict out, i64 steps, bool autoreset) {
+        check_steps(steps, num_envs_);
         const i64 rows = steps * num_envs_;
         const Rollout rollout{steps,
                               wanted<float>(out, "observation", rows * spec_.observation_dim),
@@ -149,13 +171,19 @@ class Core {
                               wanted<bool>(out, "terminated", rows),
                               wanted<i8>(out, "mover", rows),
                               wanted<i64>(out, "action", rows)};
-        nb::gil_scoped_release release;
-        batch_->random_rollout(stream, rollout, autoreset);
+        alone([&] { batch_->random_rollout(stream, rollout, autoreset); });
     }
 
     const Spec& spec() const { return spec_; }
     i64 num_envs() const { return num_envs_; }
     Batch& batch() { return *batch_; }
+
+    template <typename F>
+    void alone(F&& call) {
+        nb::gil_scoped_release release;
+        std::lock_guard<std::mutex> lock(mutex_);
+        call();
+    }
 
   private:
     template <typename T>
@@ -172,13 +200,16 @@ class Core {
     i64 num_envs_;
     nb::dict arrays_;
     std::unique_ptr<Batch> batch_;
+    std::mutex mutex_;
 };
 
 // Writes the movers' views into the caller's arrays, time first, and remembers which mask stands in which row.
 class Recorder {
   public:
     Recorder(Core& core, nb::dict out, i64 steps)
-        : core_(core), out_(out), steps_(steps), standing_(steps * core.num_envs(), MASK_UNKNOWN) {
+        : core_(core), out_(out), steps_(steps) {
+        check_steps(steps, core.num_envs());
+        standing_.assign(steps * core.num_envs(), MASK_UNKNOWN);
         const i64 rows = steps * core.num_envs();
         views_ = Views{member<float>(out, "observation", rows * core.spec().observation_dim),
                        member<bool>(out, "action_mask", rows * core.spec().num_actions), member<i8>(out, "mover", rows)};
@@ -189,8 +220,7 @@ class Recorder {
         const i64 row = step * core_.num_envs();
         const Views views{views_.observation + row * core_.spec().observation_dim,
                           views_.action_mask + row * core_.spec().num_actions, views_.mover + row};
-        nb::gil_scoped_release release;
-        core_.batch().write_views(views, standing_.data() + row);
+        core_.alone([&] { core_.batch().write_views(views, standing_.data() + row); });
     }
 
   private:

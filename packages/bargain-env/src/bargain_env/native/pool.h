@@ -6,10 +6,22 @@
 #include <functional>
 #include <mutex>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
 namespace bargain {
+
+#ifdef _WIN32
+inline long process_id() { return 0; }  // a process cannot fork
+#else
+inline long process_id() { return getpid(); }
+#endif
 
 // Threads look for work this long (about a tenth of a millisecond) before they sleep: a step of a few thousand games is
 // shorter than what it takes to wake a sleeping thread.
@@ -19,25 +31,31 @@ class Pool {
   public:
     explicit Pool(int threads) : threads_(threads) {
         if (threads < 1) throw std::invalid_argument("threads must be at least 1");
-        for (int part = 1; part < threads; ++part) workers_.emplace_back([this, part] { work(part); });
+        try {
+            for (int part = 1; part < threads; ++part) workers_.emplace_back([this, part] { work(part); });
+        } catch (const std::system_error&) {
+            stop();
+            throw std::runtime_error("the system does not start " + std::to_string(threads) + " threads; use fewer.");
+        }
     }
 
-    ~Pool() {
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            stop_ = true;
+    ~Pool() { stop(); }
+
+    // Deletes a pool, except in a forked process, where its threads do not exist and could be waited for for ever.
+    struct Delete {
+        void operator()(Pool* pool) const {
+            if (pool->process_ == process_id()) delete pool;
         }
-        wake_.notify_all();
-        for (auto& worker : workers_) worker.join();
-    }
+    };
 
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
 
-    // Calls body(first, last) for every part of 0 .. size - 1; returns when all are done. The caller does part 0.
+    // Calls body(first, last) for every part of 0 .. size - 1; returns when all are done. The caller does part 0,
+    // and in a forked process, which has no other threads, everything.
     template <typename F>
     void run(long long size, F&& body) {
-        if (threads_ == 1) {
+        if (threads_ == 1 || process_ != process_id()) {
             body(0, size);
             return;
         }
@@ -56,6 +74,15 @@ class Pool {
     }
 
   private:
+    void stop() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stop_ = true;
+        }
+        wake_.notify_all();
+        for (auto& worker : workers_) worker.join();
+    }
+
     long long part_start(int part) const { return size_ * part / threads_; }
 
     template <typename P>
@@ -84,7 +111,8 @@ class Pool {
         }
     }
 
-    int threads_;
+    const int threads_;
+    const long process_ = process_id();
     std::vector<std::thread> workers_;
     std::mutex mutex_;
     std::condition_variable wake_, done_;

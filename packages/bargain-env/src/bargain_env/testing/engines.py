@@ -1,4 +1,4 @@
-"""Conformance checks that every engine must pass; they raise `AssertionError` and need no test framework.
+"""Checks that every engine must pass.
 
 An engine factory is called as `make(spec=, num_envs=, seed=, autoreset=)`, all by keyword:
 `functools.partial(make_engine, device="cpu", threads=2)` is one.
@@ -8,7 +8,7 @@ Legend: `B` games, `A` actions, `O` features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from bargain_env.engine import STATE_KEYS, Engine
 from bargain_env.layout import Layout, mover_views_layout, rollout_layout, seat_views_layout
-from bargain_env.reference import ReferenceGame, random_action
+from bargain_env.reference import ReferenceGame
 from bargain_env.spec import GameSpec
+from bargain_env.testing.compare import Arrays, assert_equal
+from bargain_env.testing.reference_engine import ReferenceEngine, seat_views_of, views_of
 
 EngineFactory = Callable[..., Engine]
-Arrays = dict[str, NDArray[Any]]
 
 _VIEWS = ("observation", "action_mask", "mover", "reward", "terminated", "illegal")
 _BEFORE, _AFTER = ("observation", "action_mask", "mover"), ("reward", "terminated")
@@ -56,18 +57,18 @@ def check_engine_parity(
     """
     for autoreset in (True, False):
         arguments = {"spec": spec, "num_envs": num_envs, "seed": seed, "autoreset": autoreset}
-        a, b = make_a(**arguments), (make_b or cast(EngineFactory, _ReferenceEngine))(**arguments)
+        a, b = make_a(**arguments), (make_b or cast(EngineFactory, ReferenceEngine))(**arguments)
         rng = np.random.default_rng(seed)
-        _assert_equal(snapshot(a), snapshot(b), "before the first step")
+        assert_equal(snapshot(a), snapshot(b), "before the first step")
         step = ended = 0
         while ended < num_games if autoreset else step < spec.max_turns + 2:
             drawn = {"random_actions": _numpy(a.random_actions(step))}
-            _assert_equal(drawn, {"random_actions": _numpy(b.random_actions(step))}, f"before step {step}")
+            assert_equal(drawn, {"random_actions": _numpy(b.random_actions(step))}, f"before step {step}")
             actions = _mixed_actions(rng, a, drawn["random_actions"], illegal_fraction)
             actions = np.clip(actions, -(2**31), 2**31 - 1).astype(np.int32) if step % 2 else actions
             for engine in (a, b):
                 engine.step(_to_device(engine, actions))
-            _assert_equal(snapshot(a), snapshot(b), f"at step {step}")
+            assert_equal(snapshot(a), snapshot(b), f"at step {step}")
             ended += int(_numpy(a.terminated).sum())
             step += 1
 
@@ -85,7 +86,7 @@ def check_determinism(make: EngineFactory, spec: GameSpec | None = None, *, num_
     played.append(_trace(other, num_steps))
     for trace, what in ((played[1], "two engines of one seed"), (played[3], "reset(seed=7)")):
         for step, (a, b) in enumerate(zip(played[0], trace, strict=True)):
-            _assert_equal(a, b, f"at step {step} of {what}")
+            assert_equal(a, b, f"at step {step} of {what}")
     if np.array_equal(played[0][0]["state values"], played[2][0]["state values"]):
         raise AssertionError("seeds 7 and 8 deal the same values.")
 
@@ -101,7 +102,7 @@ def check_freshness(engine: Engine, *, num_steps: int = 50) -> None:
     for step in range(num_steps):
         engine.step(engine.random_actions(step))
         shown, expected = snapshot(engine), _views_of_state(engine)
-        _assert_equal({name: shown[name] for name in expected}, expected, f"at step {step}")
+        assert_equal({name: shown[name] for name in expected}, expected, f"at step {step}")
         if shown["illegal"].any():
             raise AssertionError(f"row {int(np.argmax(shown['illegal']))}, step {step}: a random action was illegal.")
 
@@ -119,16 +120,16 @@ def check_state_round_trip(make: EngineFactory, spec: GameSpec | None = None, *,
     _trace(engine, num_steps)
     state, shown = engine.get_state(), snapshot(engine)
     engine.random_actions(1)
-    _assert_equal(snapshot(engine), shown, "after asking for random actions")
+    assert_equal(snapshot(engine), shown, "after asking for random actions")
     views = ("observation", "action_mask", "mover", "seat observation", "seat action_mask")
     names = (*views, *(f"state {name}" for name in STATE_KEYS))
     continued = _trace(engine, num_steps)
     for restored in (engine, other):
         restored.set_state(state)
         now = snapshot(restored)
-        _assert_equal({name: now[name] for name in names}, {name: shown[name] for name in names}, "after set_state")
+        assert_equal({name: now[name] for name in names}, {name: shown[name] for name in names}, "after set_state")
         for step, (a, b) in enumerate(zip(_trace(restored, num_steps), continued, strict=True)):
-            _assert_equal(a, b, f"{step} steps after set_state")
+            assert_equal(a, b, f"{step} steps after set_state")
 
 
 def check_rollout(make: EngineFactory, spec: GameSpec | None = None, *, num_steps: int = 30) -> None:
@@ -153,13 +154,13 @@ def check_rollout(make: EngineFactory, spec: GameSpec | None = None, *, num_step
                 expected = {name: _numpy(getattr(stepped, name)).copy() for name in _BEFORE}
                 recorder.record(step)
                 shown = {name: _numpy(array[step]) for name, array in recorded.items()}
-                _assert_equal(shown, expected, f"as recorded in step {step}")
+                assert_equal(shown, expected, f"as recorded in step {step}")
                 action = stepped.random_actions(stream)
                 stepped.step(action)
                 expected |= {"action": _numpy(action)}
                 expected |= {name: _numpy(getattr(stepped, name)).copy() for name in _AFTER}
-                _assert_equal({name: _numpy(array[step]) for name, array in out.items()}, expected, f"at step {step}")
-            _assert_equal(snapshot(fused), snapshot(stepped), "after the rollout")
+                assert_equal({name: _numpy(array[step]) for name, array in out.items()}, expected, f"at step {step}")
+            assert_equal(snapshot(fused), snapshot(stepped), "after the rollout")
             stepped.reset()
             fused.reset()
 
@@ -184,10 +185,10 @@ def check_rows(make: EngineFactory, spec: GameSpec | None = None, *, num_steps: 
             after, expected = snapshot(engine), snapshot(everywhere)
             for name, array in expected.items():
                 array[~rows] = before[name][~rows]
-            _assert_equal(after, expected, f"at step {step} of some rows")
+            assert_equal(after, expected, f"at step {step} of some rows")
             views = _empty(engine, mover_views_layout(spec, 64))
             engine.mover_views(**views)
-            _assert_equal({n: _numpy(view) for n, view in views.items()}, {n: after[n] for n in views}, f"step {step}")
+            assert_equal({n: _numpy(view) for n, view in views.items()}, {n: after[n] for n in views}, f"step {step}")
 
 
 def snapshot(engine: Engine) -> Arrays:
@@ -212,25 +213,6 @@ def _trace(engine: Engine, num_steps: int) -> list[Arrays]:
         engine.step(engine.random_actions(step))
         shown.append(snapshot(engine))
     return shown
-
-
-def _assert_equal(got: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], when: str) -> None:
-    if got.keys() != expected.keys():
-        raise AssertionError(f"{when}: the engines show different arrays, {sorted(got.keys() ^ expected.keys())}.")
-    for name, array in expected.items():
-        other = got[name]
-        if other.shape != array.shape or other.dtype != array.dtype:
-            raise AssertionError(
-                f"{when}: {name} is {other.dtype} {other.shape}, expected {array.dtype} {array.shape}."
-            )
-        if other.tobytes() != array.tobytes():
-            where = tuple(int(axis[0]) for axis in np.nonzero(_bits(other) != _bits(array)))
-            found = f"{name}{list(where)} is {other[where]}, expected {array[where]}"
-            raise AssertionError(f"row {where[0]} {when}: {found}.")
-
-
-def _bits(array: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(array).view(f"u{array.itemsize}")
 
 
 def _mixed_actions(
@@ -270,95 +252,4 @@ def _views_of_state(engine: Engine) -> Arrays:
         for action in state["actions"][row, : state["turn"][row]]:
             game.play(int(action))
         games.append(game)
-    return _views(games) | {f"seat {name}": array.swapaxes(0, 1) for name, array in _seat_views(games).items()}
-
-
-def _views(games: list[ReferenceGame]) -> Arrays:
-    return {
-        "observation": np.stack([game.observation() for game in games]),
-        "action_mask": np.stack([game.action_mask() for game in games]),
-        "mover": np.array([game.mover for game in games], np.int8),
-    }
-
-
-def _seat_views(games: list[ReferenceGame]) -> Arrays:
-    spec = games[0].spec
-    observation = np.stack([[game.observation(seat) for game in games] for seat in (0, 1)])
-    action_mask = np.zeros((2, len(games), spec.num_actions + 1), np.int8)
-    for row, game in enumerate(games):
-        action_mask[game.mover, row, :-1] = game.action_mask()
-        action_mask[game.mover, row, spec.walk_action] = 1
-        action_mask[1 - game.mover, row, spec.noop_action] = 1
-    return {"observation": observation, "action_mask": action_mask}
-
-
-class _ReferenceEngine:
-    """The part of `Engine` that the checks use, over one `ReferenceGame` per row."""
-
-    device = "cpu"
-
-    def __init__(self, spec: GameSpec, num_envs: int, seed: int, autoreset: bool) -> None:
-        self.spec, self.num_envs, self.seed, self.autoreset = spec, num_envs, seed, autoreset
-        self._episodes = [0] * num_envs
-        self._games = [ReferenceGame(spec, seed, row) for row in range(num_envs)]
-        self._ended = list(zip(self._games, self._episodes, strict=True))
-        self._show([False] * num_envs, [(0.0, 0.0)] * num_envs, [False] * num_envs)
-
-    def step(self, actions: NDArray[Any]) -> None:
-        illegal, reward, terminated = [], [], []
-        for row, action in enumerate(actions.tolist()):
-            game = self._games[row]
-            was_finished = game.finished
-            illegal.append(game.play(action))
-            reward.append((0.0, 0.0) if was_finished else game.rewards)
-            terminated.append(game.finished)
-            if game.finished:
-                self._ended[row] = game, self._episodes[row]
-                if self.autoreset:
-                    self._episodes[row] += 1
-                    self._games[row] = ReferenceGame(self.spec, self.seed, row, self._episodes[row])
-        self._show(illegal, reward, terminated)
-
-    def random_actions(self, stream: int = 0) -> NDArray[np.int64]:
-        rows = enumerate(zip(self._games, self._episodes, strict=True))
-        return np.array([random_action(game, self.seed, stream, row, episode) for row, (game, episode) in rows])
-
-    def seat_views(self, observation: NDArray[np.float32], action_mask: NDArray[np.int8]) -> None:
-        views = _seat_views(self._games)
-        observation[:], action_mask[:] = views["observation"], views["action_mask"]
-
-    def get_state(self) -> Arrays:
-        return _columns(
-            self._games,
-            self._episodes,
-            offer=([game.offer for game in self._games], np.int16),
-            turn=([game.turn for game in self._games], np.int8),
-            finished=([game.finished for game in self._games], np.bool_),
-        )
-
-    def _show(self, illegal: list[bool], reward: list[Any], terminated: list[bool]) -> None:
-        games, episodes = [game for game, _ in self._ended], [episode for _, episode in self._ended]
-        record = _columns(
-            games,
-            episodes,
-            outcome=([game.outcome for game in games], np.int8),
-            offer=([game.offer if game.outcome == 1 else -1 for game in games], np.int16),
-            decisions=([game.turn for game in games], np.int8),
-        )
-        flags = {
-            "illegal": np.array(illegal, np.bool_),
-            "reward": np.array(reward, np.float32),
-            "terminated": np.array(terminated, np.bool_),
-        }
-        vars(self).update(_views(self._games) | record | flags)
-
-
-def _columns(games: list[ReferenceGame], episodes: list[int], **columns: tuple[list[Any], type]) -> Arrays:
-    turns = games[0].spec.max_turns
-    return {name: np.array(values, dtype) for name, (values, dtype) in columns.items()} | {
-        "values": np.array([game.values for game in games], np.int32),
-        "outside": np.array([game.outside for game in games], np.int32),
-        "actions": np.array([game.moves + [-1] * (turns - len(game.moves)) for game in games], np.int16),
-        "game": np.arange(len(games), dtype=np.int64),
-        "episode": np.array(episodes, np.int64),
-    }
+    return views_of(games) | {f"seat {name}": array.swapaxes(0, 1) for name, array in seat_views_of(games).items()}
