@@ -130,9 +130,9 @@ def test_streams_are_unrelated_and_seeds_beyond_32_bits_differ() -> None:
     assert derive_seed(5, "actions") == derive_seed(5, "actions") < 2**64
 
 
-def test_cuda_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--device cuda: "):
-        Run("ppo", _config(tmp_path, device="cuda"))
+def test_a_gpu_that_is_not_there_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'^(device|there is no device) "cuda.*\.$'):
+        Run("ppo", _config(tmp_path, device="cuda", cuda_device=99))
 
 
 def test_a_missing_tensorboard_is_named_before_anything_is_stored(
