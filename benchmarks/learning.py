@@ -1,7 +1,7 @@
 """What PPO learns, over seeds: `python benchmarks/learning.py [--seeds 1 2 3 4 5] [--only self-play]`.
 
 Runs the commands of the documentation's table one after the other, prints the table, and exits 1 if a figure misses its
-target. Every figure is measured on 100,000 held-out deals that training never sees, the same for every run.
+target. Every figure is measured on held-out deals that training never sees, the same for every run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from bargain_eval import ResultsManager, load_policy, play
 from bargain_eval.evaluate import FINAL_EVAL_SEED
 from bargain_train.cli import main as bargain_train
 
-NUM_GAMES = 100_000
 RANDOM = 0.500527  # what random play earns each seat against random play
 
 
@@ -40,16 +39,17 @@ TASKS = {
 """Self-play must reach a total of 1.15 with at least .50 in each seat; the best responses have known values."""
 
 
-def learn(task: Task, seed: int, threads: int, folder: str) -> tuple[Any, float]:
+def learn(task: Task, seed: int, options: argparse.Namespace, folder: str) -> tuple[Any, float]:
     places = ["--results-dir", folder, "--checkpoint-dir", f"{folder}/mirror"]
-    flags = ["ppo", "--seed", str(seed), "--threads", str(threads), *places, *task.flags]
+    budget = ["--total-timesteps", str(options.timesteps)] if options.timesteps else []
+    flags = ["ppo", "--seed", str(seed), "--threads", str(options.threads), *places, *task.flags, *budget]
     if bargain_train(flags) != 0:
         raise SystemExit(f"training failed: {' '.join(flags)}")
     run = ResultsManager(folder).list_runs()[0]
     policy = load_policy(f"run:{run['run_id']}", results_dir=folder)
     opponent = policy if task.opponent is None else load_policy(task.opponent)
     players = (policy, opponent) if task.seat == 0 else (opponent, policy)
-    return play(players, NUM_GAMES, FINAL_EVAL_SEED).summary(), run["training_time_seconds"]
+    return play(players, options.games, FINAL_EVAL_SEED).summary(), run["training_time_seconds"]
 
 
 def main() -> int:
@@ -57,13 +57,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--only", choices=list(TASKS), nargs="+", default=list(TASKS))
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--timesteps", type=int, help="a budget other than the command's own")
+    parser.add_argument("--games", type=int, default=100_000, help="held-out deals")
     options = parser.parse_args()
     rows, missed = [], 0
     for name in options.only:
         task = TASKS[name]
         for seed in options.seeds:
             with tempfile.TemporaryDirectory() as folder:
-                summary, seconds = learn(task, seed, options.threads, folder)
+                summary, seconds = learn(task, seed, options, folder)
             if task.opponent is None:
                 reached = summary["total"] >= task.target and min(summary["payoff_0"], summary["payoff_1"]) >= 0.5
             else:

@@ -25,6 +25,8 @@ from bargain_env.layout import (
 )
 from bargain_env.spec import GameSpec
 
+_ACTION_DTYPES = (np.dtype(np.int32), np.dtype(np.int64))
+
 
 class CpuEngine:
     """`bargain_env.engine.Engine` on the CPU; build it with `make_engine`.
@@ -86,7 +88,7 @@ class CpuEngine:
             self.threads,
         )
         self._state["game"][:] = self.first_game + np.arange(self.num_envs)
-        self._unplayed = np.ones(self.num_envs, dtype=bool)
+        self._unplayed: NDArray[np.bool_] | None = np.ones(self.num_envs, dtype=bool)  # dealt once; None: no row
         self._core.reset(self.seed, None, False)
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> None:
@@ -109,8 +111,8 @@ class CpuEngine:
             self.seed = check_seed(seed)
             self._state["episode"][selected] = 0
         else:
-            self._state["episode"][selected & ~self._unplayed] += 1
-        self._unplayed[selected] = False
+            self._state["episode"][selected if self._unplayed is None else selected & ~self._unplayed] += 1
+        self._played(rows)
         if explicit is not None:
             self._state["values"][selected], self._state["outside"][selected] = (part[selected] for part in explicit)
         core.reset(self.seed, rows, explicit is not None)
@@ -121,14 +123,14 @@ class CpuEngine:
         Raises:
             ValueError: If `actions` is not an int32 or int64 array `[B]`, or `rows` not a bool array `[B]`.
         """
-        if not isinstance(actions, np.ndarray) or actions.dtype not in (np.int32, np.int64):
+        if not isinstance(actions, np.ndarray) or actions.dtype not in _ACTION_DTYPES:
             kind = getattr(actions, "dtype", type(actions).__name__)
             raise ValueError(f"actions must be a numpy array of int32 or int64, got {kind}.")
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), got {actions.shape}.")
         if rows is not None:
             rows = check_array("rows", rows, (self.num_envs,), np.bool_)
-        self._unplayed[slice(None) if rows is None else rows] = False
+        self._played(rows)
         self._open_core().step(actions if actions.flags.carray else actions.copy(), self.autoreset, rows)
 
     def random_actions(self, stream: int = 0, out: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -191,7 +193,7 @@ class CpuEngine:
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, array in out.items():
             _check_output(name, array, *layout[name])
-        self._unplayed[:] = False
+        self._played(None)
         core.random_rollout(check_seed(stream, "stream"), dict(out), steps, self.autoreset)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
@@ -209,12 +211,16 @@ class CpuEngine:
         check_state(self.spec, self._state, state)
         for name in STATE_KEYS:
             self._state[name][:] = state[name]
-        self._unplayed[:] = False
+        self._played(None)
         core.observe_all()
 
     def close(self) -> None:
         """Releases the core and its threads; any later call raises."""
         self._core = None
+
+    def _played(self, rows: NDArray[np.bool_] | None) -> None:
+        if self._unplayed is not None:
+            self._unplayed = None if rows is None else self._unplayed & ~rows
 
     def _open_core(self) -> Any:
         if self._core is None:

@@ -27,6 +27,9 @@ inline long process_id() { return getpid(); }
 // shorter than what it takes to wake a sleeping thread.
 constexpr int SPINS = 60000;
 
+// Fewer rows than this are played sooner than another thread takes them up.
+constexpr long long FEWEST_ROWS = 256;
+
 class Pool {
   public:
     explicit Pool(int threads) : threads_(threads) {
@@ -51,11 +54,11 @@ class Pool {
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
 
-    // Calls body(first, last) for every part of 0 .. size - 1; returns when all are done. The caller does part 0,
-    // and in a forked process, which has no other threads, everything.
+    // Calls body(first, last) for every part of 0 .. size - 1; returns when all are done. The caller does part 0, and
+    // everything where that is little or, in a forked process, where there are no other threads.
     template <typename F>
     void run(long long size, F&& body) {
-        if (threads_ == 1 || process_ != process_id()) {
+        if (threads_ == 1 || size < 2 * FEWEST_ROWS || process_ != process_id()) {
             body(0, size);
             return;
         }

@@ -1,0 +1,116 @@
+"""Every benchmark still runs, and the peers written here play our game. Nothing is checked by time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bargain_env import GameSpec, make_engine
+from bargain_env.reference import ReferenceGame
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+from c_games import PufferGame, ScalarGame, compile_library  # noqa: E402
+
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+GAMES, STEPS = 7, 60
+
+
+def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / script), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def table_rows(output: str) -> list[list[str]]:
+    """Returns the cells of the table's rows, headings and rules left out."""
+    lines = [line.strip("|").split("|") for line in output.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line] for line in lines if line[0].strip()]
+
+
+def assert_table(result: subprocess.CompletedProcess[str], least_rows: int) -> None:
+    assert result.returncode == 0, result.stderr
+    rows = table_rows(result.stdout)
+    assert len(rows) >= least_rows
+    assert all(cell[0].isdigit() for row in rows for cell in row[1:2] if cell not in ("steps/s", "ms", "not installed"))
+
+
+@needs_compiler
+def test_the_benchmark_of_the_games_runs() -> None:
+    assert_table(run("env.py", "--games", "8", "16", "--repetitions", "1", "--seconds", "0"), 21)
+
+
+def test_the_benchmark_of_other_packages_runs() -> None:
+    assert_table(run("peers.py", "--games", "8", "--repetitions", "1", "--seconds", "0"), 9)
+
+
+@pytest.mark.parametrize(("flags", "rows"), [((), 5), (("--parts",), 10)])
+def test_the_benchmark_of_ppo_runs(flags: tuple[str, ...], rows: int) -> None:
+    sizes = ("--games", "16", "--steps", "4", "--minibatch", "32", "--repetitions", "1")
+    assert_table(run("ppo.py", *sizes, *flags), rows)
+
+
+def test_the_benchmark_of_learning_runs() -> None:
+    flags = ("--seeds", "1", "--only", "greedy", "--timesteps", "20000", "--games", "100", "--threads", "1")
+    result = run("learning.py", *flags)
+    assert result.returncode == 1, result.stderr  # so little training misses the target
+    assert table_rows(result.stdout)[-1][-1] == "NO"
+
+
+@needs_compiler
+def test_the_puffer_style_game_is_ours(tmp_path: Path) -> None:
+    game, engine = PufferGame(compile_library(tmp_path), GAMES), make_engine(num_envs=GAMES)
+    references = _fresh(*game.deals())
+    for step in range(STEPS):
+        _assert_shown(references, game.observation, game.mask)
+        actions = engine.random_actions()
+        actions[:3] = (80, 5, -1 if step % 2 else 82)  # illegal at first, in the end, and always
+        engine.step(actions)
+        game.step(actions.astype(np.int32))
+        _play(references, actions, game)
+    game.close()
+
+
+@needs_compiler
+def test_the_scalar_game_is_ours_and_random(tmp_path: Path) -> None:
+    game = ScalarGame(compile_library(tmp_path), GAMES)
+    references = _fresh(*game.deals())
+    drawn: list[set[int]] = [set(), set(), set()]  # at the first decision of a game, in between, at the last one
+    for _ in range(STEPS * 20):
+        _assert_shown(references, game.observation, game.mask)
+        game.step()
+        actions = game.state["action"]
+        assert all(one.is_legal(int(action)) for one, action in zip(references, actions, strict=True))
+        for one, action in zip(references, actions.tolist(), strict=True):
+            drawn[0 if one.turn == 0 else 2 if one.turn == 5 else 1].add(action)
+        _play(references, actions, game)
+    assert drawn == [set(range(82)) - {80}, set(range(82)), {80, 81}]
+
+
+def _fresh(values: np.ndarray, outside: np.ndarray) -> list[ReferenceGame]:
+    deals = zip(values.tolist(), outside.tolist(), strict=True)
+    return [ReferenceGame(GameSpec(), values=own, outside=other) for own, other in deals]
+
+
+def _assert_shown(references: list[ReferenceGame], observation: np.ndarray, mask: np.ndarray) -> None:
+    np.testing.assert_array_equal(observation, [one.observation() for one in references])
+    np.testing.assert_array_equal(mask, [one.action_mask() for one in references])
+
+
+def _play(references: list[ReferenceGame], actions: np.ndarray, game: PufferGame | ScalarGame) -> None:
+    """Plays the actions and compares what they paid; those that ended go on with what `game` dealt anew."""
+    values, outside = game.deals()
+    for row, one in enumerate(references):
+        one.play(int(actions[row]))
+        np.testing.assert_array_equal(game.reward[row], one.rewards)
+        assert game.terminated[row] == one.finished
+        if one.finished:
+            assert (values[row] >= 1).all()
+            assert (values[row] <= 100).all()
+            assert (outside[row] >= 1).all()
+            assert (outside[row] <= values[row] @ [7, 4, 1]).all()
+            references[row] = _fresh(values[row : row + 1], outside[row : row + 1])[0]
