@@ -75,6 +75,8 @@ class CpuEngine:
         self.first_game = check_integer("first_game", first_game, 0, 2**63 - 1 - self.num_envs)
         self.threads = check_integer("threads", threads, 1, 1024)
         self.autoreset = bool(autoreset)
+        self._mover_layout = mover_views_layout(spec, self.num_envs)
+        self._seat_layout = seat_views_layout(spec, self.num_envs)
         self._state = _allocate(state_layout(spec, self.num_envs))
         self.buffers = _allocate(buffer_layout(spec, self.num_envs, views))
         for name, array in self.buffers.items():
@@ -150,9 +152,8 @@ class CpuEngine:
         Raises:
             ValueError: If an array has the wrong shape or dtype, or is not writable and contiguous.
         """
-        layout = mover_views_layout(self.spec, self.num_envs)
         for name, array in (("observation", observation), ("action_mask", action_mask)):
-            _check_output(name, array, *layout[name])
+            _check_output(name, array, *self._mover_layout[name])
         self._open_core().mover_views(observation, action_mask)
 
     def seat_views(self, observation: NDArray[np.float32], action_mask: NDArray[np.int8]) -> None:
@@ -161,9 +162,8 @@ class CpuEngine:
         Raises:
             ValueError: If an array has the wrong shape or dtype, or is not writable and contiguous.
         """
-        layout = seat_views_layout(self.spec, self.num_envs)
         for name, array in (("observation", observation), ("action_mask", action_mask)):
-            _check_output(name, array, *layout[name])
+            _check_output(name, array, *self._seat_layout[name])
         self._open_core().seat_views(observation, action_mask)
 
     def recorder(self, out: Mapping[str, NDArray[Any]]) -> Recorder:

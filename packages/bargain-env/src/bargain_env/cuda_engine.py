@@ -90,6 +90,8 @@ class CudaEngine:
         self.seed = check_seed(seed)
         self.first_game = check_integer("first_game", first_game, 0, 2**63 - 1 - self.num_envs)
         self.autoreset = bool(autoreset)
+        self._mover_layout = mover_views_layout(spec, self.num_envs)
+        self._seat_layout = seat_views_layout(spec, self.num_envs)
         self._launcher: Launcher | None = launcher or CudaLauncher(spec, device)
         self._device, processors = self._launcher.device, self._launcher.processors
         self.device = str(self._device)
@@ -176,9 +178,8 @@ class CudaEngine:
         Raises:
             ValueError: If a tensor has the wrong shape or dtype, or is not contiguous and on the engine's device.
         """
-        layout = mover_views_layout(self.spec, self.num_envs)
         for name, tensor in (("observation", observation), ("action_mask", action_mask)):
-            self._check_tensor(name, tensor, *layout[name])
+            self._check_tensor(name, tensor, *self._mover_layout[name])
         self._launch("mover_views", observation, action_mask, None)
 
     def seat_views(self, observation: torch.Tensor, action_mask: torch.Tensor) -> None:
@@ -187,9 +188,8 @@ class CudaEngine:
         Raises:
             ValueError: If a tensor has the wrong shape or dtype, or is not contiguous and on the engine's device.
         """
-        layout = seat_views_layout(self.spec, self.num_envs)
         for name, tensor in (("observation", observation), ("action_mask", action_mask)):
-            self._check_tensor(name, tensor, *layout[name])
+            self._check_tensor(name, tensor, *self._seat_layout[name])
         self._launch("seat_views", observation, action_mask)
 
     def recorder(self, out: Mapping[str, torch.Tensor]) -> Recorder:

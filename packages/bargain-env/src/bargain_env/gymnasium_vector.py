@@ -112,6 +112,7 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         self._replies = np.full(num_envs, spec.walk_action, dtype=np.int64)
         self._seats = np.full(num_envs, 1 if seat == 1 else 0, dtype=np.int64)
         self._first_seats = (first_game + np.arange(num_envs)) % 2
+        self._layout = mover_views_layout(spec, num_envs)
         self._scratch = self._allocate()
         self._shown = None if copy else self._allocate()
         self._over = np.zeros(num_envs, dtype=bool)  # shown as over: only walk is legal
@@ -232,25 +233,34 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
 
     def _report(self, ended: NDArray[np.bool_]) -> tuple[NDArray[np.float32], Infos]:
         """Returns the rewards and, if any game ended, how these went; `_name` tells where it holds, as in Gymnasium."""
-        rewards, payoffs = _by_seat(self._payoffs, self._seats)
+        rewards, payoffs = self._split_payoffs()
         records: Infos = {}
         if ended.any():
             engine, where = self.engine, ended.copy()
             records["illegal"], records["opponent_illegal"] = self._illegal.copy()
             for name, record in (("outcome", engine.outcome), ("offer", engine.offer), ("decisions", engine.decisions)):
-                records[name] = np.multiply(record, ended, dtype=np.int64)
+                records[name] = (record * ended).astype(np.int64)
             records["opponent_payoff"] = payoffs.astype(np.float64)
             records |= {f"_{name}": where for name in records}
         self._payoffs.fill(0)
         self._illegal.fill(False)
         return rewards, records
 
+    def _split_payoffs(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns the learner's payoffs `[B]` and the opponent's."""
+        first, second = self._payoffs[:, 0].copy(), self._payoffs[:, 1].copy()
+        if self.seat == "alternate":
+            learns_second = self._seats == 1
+            return np.where(learns_second, second, first), np.where(learns_second, first, second)
+        return (first, second) if self.seat == 0 else (second, first)
+
     def _observe(self) -> tuple[Observation, Infos]:
         """Returns what the learner sees, and the infos that always stand; only walk is legal where a game is over."""
         view, legal = self._shown or self._allocate()
         self.engine.mover_views(view, legal)
         walk = self.spec_of_game.walk_action
-        self._over = ~legal[:, walk]
+        if self.seat != 0 or not self._same_step:  # else no game is ever shown as over
+            self._over = ~legal[:, walk]
         if self._over.any():
             legal[self._over, walk] = True
             view[self._over, self.spec_of_game.slices["mask"].start + walk] = 1
@@ -261,7 +271,7 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
 
     def _allocate(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Returns views `[B, O]` and masks `[B, A]`, not yet written."""
-        view, mask = mover_views_layout(self.spec_of_game, self.num_envs).values()
+        view, mask = self._layout.values()
         return np.empty(*view), np.empty(*mask)
 
     def _final(self, ended: NDArray[np.bool_], records: Infos) -> Infos:
@@ -291,12 +301,6 @@ def observation_space(spec: GameSpec, flat: bool) -> spaces.Space[Any]:
     if flat:
         return box
     return spaces.Dict({"observation": box, "action_mask": spaces.Box(0, 1, (spec.num_actions,), np.int8)})
-
-
-def _by_seat(pairs: NDArray[np.float32], seats: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns of `pairs` `[B, 2]` the column of each row's seat, and the other one."""
-    second = seats == 1
-    return np.where(second, pairs[:, 1], pairs[:, 0]), np.where(second, pairs[:, 0], pairs[:, 1])
 
 
 def _read_actions(name: str, actions: Any, out: NDArray[np.int64]) -> None:
