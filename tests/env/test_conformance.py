@@ -387,3 +387,16 @@ def test_the_page_runs() -> None:
     assert len(blocks) == 2
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), {})
+
+
+def test_an_environment_that_never_ends_fails_the_check_of_determinism() -> None:
+    pettingzoo = pytest.importorskip("pettingzoo.utils")
+    from bargain_env import parallel_env
+
+    class Endless(pettingzoo.BaseParallelWrapper):  # type: ignore[misc, name-defined]
+        def step(self, actions: Any) -> Any:
+            shown, rewards, ended, *rest = self.env.step(actions)
+            return shown, rewards, {agent: np.zeros_like(over) for agent, over in ended.items()}, *rest
+
+    with pytest.raises(AssertionError, match=r"^24 steps ended 0 games, fewer than 2\.$"):
+        check_env_determinism(lambda: Endless(parallel_env(num_envs=4)), num_games=2)

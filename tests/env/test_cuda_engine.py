@@ -268,7 +268,7 @@ def test_a_recorder_says_what_it_cannot_do() -> None:
     out = {name: _zeros(rollout_layout(SPEC, 5, 4))[name] for name in ("observation", "action_mask", "mover")}
     recorder = engine.recorder(out)
     for step in (-1, 4):
-        with pytest.raises(IndexError, match="no such step"):
+        with pytest.raises(IndexError, match=rf"^the rollout has 4 steps, and no step {step}\.$"):
             recorder.record(step)
     with pytest.raises(ValueError, match=r"^out lacks mover\.$"):
         engine.recorder({name: out[name] for name in ("observation", "action_mask")})

@@ -12,6 +12,11 @@ from bargain_env.engine import Engine
 from bargain_env.testing import snapshot
 
 BAD_ENGINES: list[tuple[dict[str, Any], str]] = [
+    ({"spec": "mini-a"}, "spec must be a GameSpec, such as those in bargain_env.GAMES, got 'mini-a'."),
+    ({"spec": 0}, "spec must be a GameSpec, such as those in bargain_env.GAMES, got 0."),
+    ({"device": "cpu:7"}, 'device must be "cpu", "cuda" or "cuda:k", got \'cpu:7\'.'),
+    ({"autoreset": "no"}, "autoreset must be True or False, got 'no'."),
+    ({"views": None}, "views must be True or False, got None."),
     ({"num_envs": 0}, "num_envs must lie between 1 and 2147483647, got 0."),
     ({"num_envs": 2.0}, "num_envs must be an integer, got 2.0."),
     ({"num_envs": True}, "num_envs must be an integer, got True."),
@@ -85,6 +90,10 @@ BAD_CALLS: list[tuple[Callable[[Any], Any], str]] = [
     (
         lambda e: e.set_state(e.get_state() | {"offer": np.zeros(3)}),
         "state offer must have shape (3,) and dtype int16, got shape (3,) and float64.",
+    ),
+    (
+        lambda e: e.set_state(e.get_state() | {"game": np.full(3, -1)}),
+        "the state of row 0 cannot occur in this game.",
     ),
     (
         lambda e: e.set_state(e.get_state() | {"values": np.zeros((3, 2, 3), np.int32)}),

@@ -39,3 +39,9 @@ def test_adapters_load_when_they_are_named() -> None:
     loaded, _ = _modules(SCRIPT.replace("import bargain_env\n", "import bargain_env\nbargain_env.parallel_env\n"))
     assert "pettingzoo" in loaded
     assert "torch" not in loaded
+
+
+def test_a_star_import_needs_no_framework_and_dir_knows_the_adapters() -> None:
+    star = "from bargain_env import *\nassert make_engine and 'env' in dir(bargain_env)\n"
+    loaded, _ = _modules(SCRIPT.replace("import bargain_env\n", "import bargain_env\n" + star))
+    assert {name.partition(".")[0] for name in loaded}.isdisjoint({"torch", "gymnasium", "pettingzoo"})

@@ -167,3 +167,13 @@ def test_read_observation_of_a_zero_row_and_of_a_wrong_width() -> None:
     assert DEFAULT.read_observation(np.zeros(92)).total == 0
     with pytest.raises(ValueError, match=r"^observation has 10 features; this game's has 92\.$"):
         DEFAULT.read_observation(np.zeros(10))
+
+
+@pytest.mark.parametrize("bad", [(1.7, 0, 0), None, "abc"])
+def test_offers_are_integers(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"^a bundle must hold integers, got"):
+        DEFAULT.encode_offer(bad)
+    with pytest.raises(ValueError, match=r"^an offer index must hold integers, got"):
+        DEFAULT.decode_offer(bad)
+    with pytest.raises(ValueError, match=r"^observation has 0 features; this game's has 92\.$"):
+        DEFAULT.read_observation(5.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,18 @@ def test_a_closed_environment_says_so() -> None:
     env.close()
     with pytest.raises(RuntimeError, match="this engine is closed"):
         env.reset()
+
+
+@pytest.mark.parametrize("view", ["acting", "agents"])
+def test_reset_takes_a_seed_and_refuses_what_it_does_not_know(view: Any) -> None:
+    env = BargainEnv(num_envs=3, seed=0, view=view)
+    env.reset(seed=5)
+    assert env.engine.seed == 5
+    fresh = make_engine(num_envs=3, seed=5)
+    assert np.array_equal(env.engine.get_state()["values"], fresh.get_state()["values"])
+    with pytest.raises(ValueError, match=r"^unknown arguments of reset: foo; known: seed, options\.$"):
+        env.reset(foo=1)
+    with pytest.raises(ValueError, match=r"^seed must lie between"):
+        env.set_seed(2**64)
+    env.reset()
+    assert env.engine.seed == 5

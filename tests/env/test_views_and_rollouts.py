@@ -45,6 +45,7 @@ def test_seat_views_refuses(name: str) -> None:
 
 ROLLOUT = rollout_layout(SPEC, ROWS, STEPS)
 BAD_ROLLOUTS: dict[str, Any] = {
+    "None": (None, r"^out must be a dictionary of arrays, got NoneType\.$"),
     "nothing": ({}, r"^out may hold the arrays .*; got none\.$"),
     "unknown": ({"action": np.zeros((STEPS, ROWS), np.int64), "outcome": 1}, r"got action, outcome\.$"),
     "two lengths": (
@@ -107,7 +108,7 @@ def test_a_recorder_refuses_what_it_cannot_fill() -> None:
         engine.recorder(_arrays(RECORD, mover=np.zeros((STEPS, ROWS), np.int64)))
     recorder = engine.recorder(_arrays(RECORD))
     for step in (-1, STEPS):
-        with pytest.raises(IndexError, match=r"^the rollout has no such step$"):
+        with pytest.raises(IndexError, match=rf"^the rollout has 4 steps, and no step {step}\.$"):
             recorder.record(step)
 
 
@@ -120,9 +121,21 @@ def test_a_recorder_writes_its_own_row_alone_and_outlives_its_arrays_names() -> 
     assert not observation[[0, 1, 3]].any()
 
 
-def test_a_closed_engine_refuses_both() -> None:
+def test_a_refused_or_empty_rollout_is_no_play() -> None:
     engine = make_engine(SPEC, ROWS)
+    with pytest.raises(ValueError, match=r"^stream must lie between"):
+        engine.random_rollout({"action": np.zeros((STEPS, ROWS), np.int64)}, -1)
+    engine.random_rollout({"action": np.zeros((0, ROWS), np.int64)})
+    engine.reset()
+    assert engine.get_state()["episode"].tolist() == [0] * ROWS
+
+
+def test_a_closed_engine_refuses_both_and_its_recorders() -> None:
+    engine = make_engine(SPEC, ROWS)
+    recorder = engine.recorder(_arrays(RECORD))
     engine.close()
+    with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
+        recorder.record(0)
     with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
         engine.seat_views(**VIEWS)
     with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):

@@ -12,30 +12,19 @@ from bargain_env.registration import register_with_gymnasium
 from bargain_env.spec import GAMES, GameSpec
 
 if TYPE_CHECKING:
-    from bargain_env.aec_env import BargainAECEnv, env, raw_env
-    from bargain_env.gymnasium_env import BargainGymEnv
-    from bargain_env.gymnasium_vector import BargainVectorEnv
-    from bargain_env.openspiel import openspiel_game
-    from bargain_env.pettingzoo_env import BargainParallelEnv, parallel_env
-    from bargain_env.torchrl_env import BargainEnv
+    from bargain_env.aec_env import BargainAECEnv as BargainAECEnv
+    from bargain_env.aec_env import env as env
+    from bargain_env.aec_env import raw_env as raw_env
+    from bargain_env.gymnasium_env import BargainGymEnv as BargainGymEnv
+    from bargain_env.gymnasium_vector import BargainVectorEnv as BargainVectorEnv
+    from bargain_env.openspiel import openspiel_game as openspiel_game
+    from bargain_env.pettingzoo_env import BargainParallelEnv as BargainParallelEnv
+    from bargain_env.pettingzoo_env import parallel_env as parallel_env
+    from bargain_env.torchrl_env import BargainEnv as BargainEnv
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "GAMES",
-    "BargainAECEnv",
-    "BargainEnv",
-    "BargainGymEnv",
-    "BargainParallelEnv",
-    "BargainVectorEnv",
-    "Engine",
-    "GameSpec",
-    "env",
-    "make_engine",
-    "openspiel_game",
-    "parallel_env",
-    "raw_env",
-]
+__all__ = ["GAMES", "Engine", "GameSpec", "make_engine"]  # what needs no framework
 
 _LAZY = {
     "BargainAECEnv": "bargain_env.aec_env",
@@ -58,3 +47,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -21,6 +21,30 @@ MAX_EPISODE = 2**56  # what the counter of the deals has room for
 Deal = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
+def check_spec(spec: Any) -> GameSpec:
+    """Returns `spec`, or the standard game for None.
+
+    Raises:
+        ValueError: If it is no `GameSpec`.
+    """
+    if spec is None:
+        return GameSpec()
+    if not isinstance(spec, GameSpec):
+        raise ValueError(f"spec must be a GameSpec, such as those in bargain_env.GAMES, got {spec!r}.")
+    return spec
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Returns `value` as a bool.
+
+    Raises:
+        ValueError: If it is anything but True or False.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)
+
+
 def check_integer(name: str, value: Any, low: int, high: int) -> int:
     """Returns `value` as an int in `low` .. `high`.
 
@@ -93,6 +117,8 @@ def check_rollout(out: Mapping[str, Any], known: Sequence[str] = ROLLOUT_KEYS) -
     Raises:
         ValueError: If there is no array, one has an unknown name, or they differ in their first dimension.
     """
+    if not isinstance(out, Mapping):
+        raise ValueError(f"out must be a dictionary of arrays, got {type(out).__name__}.")
     if not out or not set(out) <= set(known):
         raise ValueError(f"out may hold the arrays {', '.join(known)}; got {', '.join(out) or 'none'}.")
     steps = {name: np.shape(array)[:1] for name, array in out.items()}

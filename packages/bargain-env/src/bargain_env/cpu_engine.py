@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bargain_env import _cpu
-from bargain_env.checks import VIEW_KEYS, check_array, check_deal, check_integer, check_rollout, check_seed, check_state
+from bargain_env.checks import (
+    VIEW_KEYS,
+    check_array,
+    check_deal,
+    check_flag,
+    check_integer,
+    check_rollout,
+    check_seed,
+    check_state,
+)
 from bargain_env.engine import STATE_KEYS, Recorder
 from bargain_env.layout import (
     Layout,
@@ -74,11 +83,11 @@ class CpuEngine:
         self.seed = check_seed(seed)
         self.first_game = check_integer("first_game", first_game, 0, 2**63 - 1 - self.num_envs)
         self.threads = check_integer("threads", threads, 1, 1024)
-        self.autoreset = bool(autoreset)
+        self.autoreset = check_flag("autoreset", autoreset)
         self._mover_layout = mover_views_layout(spec, self.num_envs)
         self._seat_layout = seat_views_layout(spec, self.num_envs)
         self._state = _allocate(state_layout(spec, self.num_envs))
-        self.buffers = _allocate(buffer_layout(spec, self.num_envs, views))
+        self.buffers = _allocate(buffer_layout(spec, self.num_envs, check_flag("views", views)))
         for name, array in self.buffers.items():
             view = array.view()
             view.flags.writeable = False
@@ -193,8 +202,11 @@ class CpuEngine:
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, array in out.items():
             _check_output(name, array, *layout[name])
+        stream = check_seed(stream, "stream")
+        if steps == 0:
+            return
         self._played(None)
-        core.random_rollout(check_seed(stream, "stream"), dict(out), steps, self.autoreset)
+        core.random_rollout(stream, dict(out), steps, self.autoreset)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Returns copies of the arrays of `STATE_KEYS`; the deals' key (`seed`) is not among them."""
@@ -215,7 +227,9 @@ class CpuEngine:
         core.observe_all()
 
     def close(self) -> None:
-        """Releases the core and its threads; any later call raises."""
+        """Releases the core and its threads; any later call raises, those of its recorders too."""
+        if self._core is not None:
+            self._core.close()
         self._core = None
 
     def _played(self, rows: NDArray[np.bool_] | None) -> None:
@@ -229,7 +243,10 @@ class CpuEngine:
 
 
 def _allocate(layout: Layout) -> dict[str, NDArray[Any]]:
-    return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+    try:
+        return {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+    except MemoryError as error:
+        raise MemoryError(f"these games need more memory than there is: lower num_envs ({error}).") from error
 
 
 def _check_output(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type) -> None:

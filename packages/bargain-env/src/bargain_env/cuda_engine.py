@@ -17,6 +17,7 @@ from bargain_env.checks import (
     VIEW_KEYS,
     check_array,
     check_deal,
+    check_flag,
     check_integer,
     check_rollout,
     check_seed,
@@ -89,14 +90,14 @@ class CudaEngine:
         self.num_envs = check_integer("num_envs", num_envs, 1, 2**31 - 1)
         self.seed = check_seed(seed)
         self.first_game = check_integer("first_game", first_game, 0, 2**63 - 1 - self.num_envs)
-        self.autoreset = bool(autoreset)
+        self.autoreset = check_flag("autoreset", autoreset)
         self._mover_layout = mover_views_layout(spec, self.num_envs)
         self._seat_layout = seat_views_layout(spec, self.num_envs)
         self._launcher: Launcher | None = launcher or CudaLauncher(spec, device)
         self._device, processors = self._launcher.device, self._launcher.processors
         self.device = str(self._device)
         key: Layout = {"seed": ((1,), np.int64)}
-        layouts = state_layout(spec, self.num_envs), buffer_layout(spec, self.num_envs, views), key
+        layouts = state_layout(spec, self.num_envs), buffer_layout(spec, self.num_envs, check_flag("views", views)), key
         self._state, self.buffers, self._key = self._allocate(*layouts)
         for name, tensor in self.buffers.items():
             setattr(self, name, tensor)
@@ -340,7 +341,7 @@ class _Recorder:
 
     def record(self, step: int) -> None:
         if not 0 <= step < len(self._steps):
-            raise IndexError("the rollout has no such step")
+            raise IndexError(f"the rollout has {len(self._steps)} steps, and no step {step}.")
         self._engine._launch("mover_views", *self._steps[step])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from bargain_env.checks import check_spec
 from bargain_env.spec import GameSpec
 
 STATE_KEYS = ("values", "outside", "actions", "offer", "turn", "finished", "game", "episode")
@@ -168,14 +169,14 @@ def make_engine(
         threads: CPU threads; results do not depend on it.
         autoreset: Deal a finished game anew within the same step.
         views: Write the mover's view at every step. Without it there is no `observation` and no `action_mask`, a step
-            costs about half, and the methods alone show the games.
+            costs less (little for hundreds of games, half for tens of thousands), and the methods alone show them.
 
     Raises:
         ValueError: If an argument is out of range, the device is unknown, or `threads` is given with a GPU.
         RuntimeError: If something that CUDA needs is missing, or the GPU's memory is too small.
     """
-    spec = spec or GameSpec()
-    if str(device).partition(":")[0] != "cpu":
+    spec = check_spec(spec)
+    if str(device) != "cpu":
         from bargain_env.cuda_device import find_cuda_device
 
         index = find_cuda_device(str(device))

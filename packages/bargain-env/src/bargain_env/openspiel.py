@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bargain_env.checks import check_spec
 from bargain_env.openspiel_table import Table, move_name
 from bargain_env.spec import OUTSIDE_UNITS, GameSpec
 
@@ -33,7 +34,7 @@ def openspiel_game(spec: GameSpec | None = None) -> BargainGame:
     Raises:
         ValueError: If a chance node would have more than `MAX_OUTCOMES` outcomes.
     """
-    game: BargainGame = pyspiel.load_game(_TYPE.short_name, _parameters(spec or GameSpec()))
+    game: BargainGame = pyspiel.load_game(_TYPE.short_name, _parameters(check_spec(spec)))
     return game
 
 

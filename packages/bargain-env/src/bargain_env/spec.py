@@ -129,7 +129,7 @@ class GameSpec:
 
     @property
     def noop_action(self) -> int:
-        """The waiting seat's only legal action; it exists in the parallel view alone."""
+        """The waiting seat's only legal action; it exists where both seats act at every step."""
         return self.num_offers + 2
 
     @property
@@ -195,8 +195,9 @@ class GameSpec:
             ValueError: If the last dimension is smaller than the standing observation.
         """
         obs = np.asarray(observation, dtype=np.float64)
-        if obs.shape[-1] < self.standing_dim:
-            raise ValueError(f"observation has {obs.shape[-1]} features; this game's has {self.standing_dim}.")
+        features = obs.shape[-1] if obs.ndim else 0
+        if features < self.standing_dim:
+            raise ValueError(f"observation has {features} features; this game's has {self.standing_dim}.")
         quantities = np.asarray(self.item_quantities)
         values = np.rint(obs[..., self.slices["values"]] * self.max_value).astype(np.int64)
         total = values @ quantities
@@ -230,7 +231,7 @@ class GameSpec:
         Raises:
             ValueError: If a count is negative or exceeds its quantity, or the shape is wrong.
         """
-        counts = np.asarray(bundle, dtype=np.int64)
+        counts = _integers("a bundle", bundle)
         if counts.shape[-1:] != (self.num_items,):
             raise ValueError(f"a bundle needs {self.num_items} counts in its last dimension, got shape {counts.shape}.")
         if np.any((counts < 0) | (counts > np.asarray(self.item_quantities))):
@@ -246,7 +247,7 @@ class GameSpec:
         Raises:
             ValueError: If an index is not an offer.
         """
-        index = np.asarray(offer, dtype=np.int64)
+        index = _integers("an offer index", offer)
         if np.any((index < 0) | (index >= self.num_offers)):
             raise ValueError(f"an offer index lies between 0 and {self.num_offers - 1}, got {index.tolist()}.")
         return self.offers[index]
@@ -279,6 +280,13 @@ class GameSpec:
             raise ValueError(f"unknown GameSpec fields: {', '.join(unknown)}.")
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**arguments)
+
+
+def _integers(what: str, value: ArrayLike) -> NDArray[np.int64]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{what} must hold integers, got {value!r}.")
+    return array.astype(np.int64)
 
 
 def _tuple(name: str, value: Any) -> tuple[Any, ...]:

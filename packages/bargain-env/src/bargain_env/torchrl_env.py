@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from tensordict import TensorDict, TensorDictBase
-from torchrl.envs import EnvBase
+try:
+    import torch
+    from tensordict import TensorDict, TensorDictBase
+    from torchrl.envs import EnvBase
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError('TorchRL is missing: pip install "bargain-env[torchrl]".', name=error.name) from error
 
+from bargain_env.checks import check_seed, check_spec
 from bargain_env.engine import make_engine
 from bargain_env.spec import GameSpec
 from bargain_env.torchrl_views import ViewKind, as_tensors, for_engine, make_view
@@ -63,7 +67,7 @@ class BargainEnv(EnvBase):
         threads: int = 1,
         view: ViewKind = "acting",
     ) -> None:
-        self.spec_of_game = spec or GameSpec()
+        self.spec_of_game = check_spec(spec)
         self.engine = make_engine(
             self.spec_of_game, num_envs, str(device), seed, threads=threads, views=view == "acting"
         )
@@ -78,10 +82,12 @@ class BargainEnv(EnvBase):
         self.done_spec = self._view.done_spec
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        options = dict(kwargs.get("options") or {})
+        seed, options = kwargs.pop("seed", self._next_seed), dict(kwargs.pop("options", None) or {})
+        if kwargs:
+            raise ValueError(f"unknown arguments of reset: {', '.join(kwargs)}; known: seed, options.")
         if tensordict is not None and (rows := _rows_to_reset(tensordict)) is not None:
             options["reset_mask"] = self.for_engine(rows.reshape(self.batch_size))
-        self.engine.reset(self._next_seed, options)
+        self.engine.reset(seed, options)
         self._next_seed = None
         return self.current_root()
 
@@ -115,7 +121,7 @@ class BargainEnv(EnvBase):
         self.engine.close()
 
     def _set_seed(self, seed: int | None) -> None:
-        self._next_seed = seed
+        self._next_seed = None if seed is None else check_seed(seed)
 
     def _play(self, tensordict: TensorDictBase, *, autoreset: bool) -> None:
         self.engine.autoreset = autoreset

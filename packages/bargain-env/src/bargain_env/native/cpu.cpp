@@ -182,7 +182,13 @@ class Core {
     void alone(F&& call) {
         nb::gil_scoped_release release;
         std::lock_guard<std::mutex> lock(mutex_);
+        if (!batch_) throw std::runtime_error("this engine is closed.");
         call();
+    }
+
+    // Gives the threads back; a recorder may keep the rest alive.
+    void close() {
+        alone([&] { batch_.reset(); });
     }
 
   private:
@@ -216,7 +222,7 @@ class Recorder {
     }
 
     void record(i64 step) {
-        if (step < 0 || step >= steps_) throw std::out_of_range("the rollout has no such step");
+        if (step < 0 || step >= steps_) throw std::out_of_range("the rollout has " + std::to_string(steps_) + " steps, and no step " + std::to_string(step) + ".");
         const i64 row = step * core_.num_envs();
         const Views views{views_.observation + row * core_.spec().observation_dim,
                           views_.action_mask + row * core_.spec().num_actions, views_.mover + row};
@@ -245,6 +251,7 @@ NB_MODULE(_cpu, m) {
              nb::arg("rows").none() = nb::none())
         .def("step", &Core::step<i32>, nb::arg("actions").noconvert(), nb::arg("autoreset"),
              nb::arg("rows").none() = nb::none())
+        .def("close", &Core::close)
         .def("observe_all", &Core::observe_all)
         .def("random_actions", &Core::random_actions, nb::arg("stream"), nb::arg("out").noconvert())
         .def("mover_views", &Core::mover_views, nb::arg("observation").noconvert(), nb::arg("action_mask").noconvert())

@@ -82,9 +82,9 @@ def check_env_determinism(make: EnvFactory, spec: GameSpec | None = None, *, num
     """
     spec = spec or GameSpec()
     first, second = player(make(), spec), player(make(), spec)
-    expected = list(_trace(first, num_games))
+    expected = list(_trace(first, spec, num_games))
     for other, what in ((second, "two environments of one seed"), (first, "a second reset with the seed")):
-        for step, (got, wanted) in enumerate(zip(_trace(other, num_games), expected, strict=True)):
+        for step, (got, wanted) in enumerate(zip(_trace(other, spec, num_games), expected, strict=True)):
             assert_equal(got, wanted, f"at step {step} of {what}")
 
 
@@ -104,13 +104,18 @@ def check_env_seeding(make: EnvFactory, spec: GameSpec | None = None) -> None:
         raise AssertionError("a reset without a seed deals the same games again.")
 
 
-def _trace(env: Player, num_games: int) -> Iterator[Arrays]:
+def _trace(env: Player, spec: GameSpec, num_games: int) -> Iterator[Arrays]:
     rng, shown, ended = np.random.default_rng(3), env.reset(7), 0
     yield shown.everything
-    while ended < num_games:
+    limit = (num_games + 1) * (spec.max_turns + 2)  # each game may be shown for a step more
+    for _ in range(limit):
+        if ended >= num_games:
+            return
         shown = env.step(_draw(rng, shown))
         yield shown.everything
         ended += int(shown.ended.sum())
+    if ended < num_games:
+        raise AssertionError(f"{limit} steps ended {ended} games, fewer than {num_games}.")
 
 
 def _openings(env: Player, seed: int) -> list[Arrays]:
