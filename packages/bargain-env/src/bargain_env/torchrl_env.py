@@ -68,9 +68,7 @@ class BargainEnv(EnvBase):
         view: ViewKind = "acting",
     ) -> None:
         self.spec_of_game = check_spec(spec)
-        self.engine = make_engine(
-            self.spec_of_game, num_envs, str(device), seed, threads=threads, views=view == "acting"
-        )
+        self.engine = make_engine(self.spec_of_game, num_envs, str(device), seed, threads=threads, views=False)
         self._view = make_view(view, self.engine)
         super().__init__(device=torch.device(self.engine.device), batch_size=torch.Size([num_envs]))
         self._buffers = as_tensors(self.engine)

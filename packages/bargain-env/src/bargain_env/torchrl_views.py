@@ -12,7 +12,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Categorical, Composite, TensorSpec, Unbounded
 
 from bargain_env.engine import Engine
-from bargain_env.layout import seat_views_layout
+from bargain_env.layout import mover_views_layout, seat_views_layout
 
 ViewKind = Literal["acting", "agents"]
 Tensors = dict[str, torch.Tensor]
@@ -82,7 +82,9 @@ class _ActingView:
 
     def __init__(self, engine: Engine) -> None:
         game, shape, device = engine.spec, (engine.num_envs,), torch.device(engine.device)
-        self._walk, self._buffers = game.walk_action, as_tensors(engine)
+        self._engine, self._walk, self._buffers = engine, game.walk_action, as_tensors(engine)
+        layout = mover_views_layout(game, engine.num_envs)
+        self._shapes = layout["observation"][0], layout["action_mask"][0]
         self.group_map: dict[str, list[str]] = {}
         self.observation_spec = Composite(
             observation=_features(game.observation_dim, shape, device),
@@ -96,10 +98,12 @@ class _ActingView:
         self.done_spec = _flags(shape, device)
 
     def observe(self) -> Tensors:
-        mask = self._buffers["action_mask"].clone()
+        device = self._buffers["mover"].device
+        observation = torch.empty(self._shapes[0], dtype=torch.float32, device=device)
+        mask = torch.empty(self._shapes[1], dtype=torch.bool, device=device)
+        self._engine.mover_views(*(for_engine(self._engine, array) for array in (observation, mask)))
         mask[:, self._walk] = True
-        observation, player = self._buffers["observation"].clone(), self._buffers["mover"].to(torch.int64)
-        return {"observation": observation, "action_mask": mask, "player": player}
+        return {"observation": observation, "action_mask": mask, "player": self._buffers["mover"].to(torch.int64)}
 
     def reward(self) -> Tensors:
         return {"reward": self._buffers["reward"].clone()}

@@ -5,7 +5,7 @@ Legend: `N` games, `T` decisions a rollout, `A` actions, `O` features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,11 +55,14 @@ class TimeMajorCollector(BaseCollector):
         self._shown = as_tensors(env.engine)
         roots: TensorDictBase = env.current_root().select(*ROOT_KEYS).expand(length, *env.batch_size).clone()
         self._roots = roots.unbind(0)
-        self._movers = roots["player"].to(torch.int8)
+        mover = roots["player"].to(torch.int8)
         terminated = torch.zeros(*roots.shape, 1, dtype=torch.bool, device=env.device)
         outcome = {"reward": torch.zeros(*roots.shape, 2, device=env.device), "terminated": terminated}
         self._rollout = roots.copy().update({"next": TensorDict({**outcome, "done": terminated}, roots.shape)})
-        views = {"observation": roots["observation"], "action_mask": roots["action_mask"], "mover": self._movers}
+        self._movers, self._ended = mover.unbind(0), terminated.squeeze(-1).unbind(0)
+        self._rewards = outcome["reward"].unbind(0)
+        self._chosen: dict[str, Sequence[torch.Tensor]] = {}  # what the policy adds, by name and step
+        views = {"observation": roots["observation"], "action_mask": roots["action_mask"], "mover": mover}
         self._recorder = env.engine.recorder({name: env.for_engine(view) for name, view in views.items()})
 
     def iterator(self) -> Iterator[TensorDictBase]:
@@ -70,18 +73,18 @@ class TimeMajorCollector(BaseCollector):
     @torch.no_grad()
     def rollout(self) -> TensorDictBase:
         """Plays the next rollout `[T, N]`."""
-        env, shown, outcome = self.env, self._shown, self._rollout["next"]
-        reward, terminated = outcome["reward"], outcome["terminated"].squeeze(-1)
+        env, shown = self.env, self._shown
         env.engine.autoreset = True
         for t, root in enumerate(self._roots):
             self._recorder.record(t)
             root.get("player").copy_(self._movers[t])
-            for name, value in self.policy(root.copy()).items():
+            chosen = self.policy(root.copy())
+            for name, value in chosen.items():
                 if name not in ROOT_KEYS:
                     self._rows_of(name, value)[t].copy_(value)
-            env.engine.step(env.for_engine(self._rollout.get("action")[t]))
-            reward[t].copy_(shown["reward"])
-            terminated[t].copy_(shown["terminated"])
+            env.engine.step(env.for_engine(chosen.get("action")))
+            self._rewards[t].copy_(shown["reward"])
+            self._ended[t].copy_(shown["terminated"])
         return self._rollout.copy()
 
     def set_seed(self, seed: int, static_seed: bool = False) -> int:
@@ -107,9 +110,9 @@ class TimeMajorCollector(BaseCollector):
         if close_env:
             self.env.close(raise_if_closed=False)
 
-    def _rows_of(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        rows: torch.Tensor | None = self._rollout.get(name, None)
-        if rows is None:
+    def _rows_of(self, name: str, value: torch.Tensor) -> Sequence[torch.Tensor]:
+        if name not in self._chosen:
             rows = value.new_empty((len(self._roots), *value.shape))
             self._rollout.set(name, rows)
-        return rows
+            self._chosen[name] = rows.unbind(0)
+        return self._chosen[name]
