@@ -43,11 +43,12 @@ def parameters() -> str:
 
 def actions() -> str:
     spec = GameSpec()
+    both = 'the PettingZoo parallel view, `BargainEnv(view="agents")` and `Engine.seat_views`'
     rows = [
         [f"0 .. {spec.num_offers - 1}", "offer: the bundle that seat 1 receives"],
         [spec.accept_action, "accept the standing offer"],
         [spec.walk_action, "walk away"],
-        [spec.noop_action, "noop: the waiting seat's only legal action, in the PettingZoo parallel view alone"],
+        [spec.noop_action, f"noop: the waiting seat's only legal action, where both seats act at once ({both})"],
     ]
     return table(["action", "meaning"], rows)
 

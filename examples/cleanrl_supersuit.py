@@ -1,8 +1,8 @@
 """PPO by self-play in one file, in the manner of CleanRL, over SuperSuit's vector of PettingZoo games.
 
-It needs `pip install bargain-env torch supersuit`. Every game gives two rows, one a seat. Both see every step, so a row
-is one seat's whole game and advantages need no stitching; but a seat that waits has the single action `noop`, so only
-the rows that act are averaged in the policy's loss.
+It needs `pip install ./packages/bargain-env torch supersuit`, from the repository's root. Every game gives two rows,
+one a seat. Both see every step, so a row is one seat's whole game and advantages need no stitching; but a seat that
+waits has the single action `noop`, so only the rows that act are averaged in the policy's loss.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from bargain_env import parallel_env
-from supersuit import pettingzoo_env_to_vec_env_v1
-from supersuit.vector import ConcatVecEnv
+from supersuit import concat_vec_envs_v1, pettingzoo_env_to_vec_env_v1
 from torch import nn
 from torch.distributions import Categorical
 
@@ -51,11 +50,10 @@ def advantages(rewards: torch.Tensor, dones: torch.Tensor, values: torch.Tensor,
 def main(timesteps: int, num_games: int = 64, num_steps: int = 32, seed: int = 0) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # faster for small networks
-    games = [parallel_env(seed=seed, first_game=game) for game in range(num_games)]
-    envs: Any = ConcatVecEnv([lambda game=game: pettingzoo_env_to_vec_env_v1(game) for game in games])
+    envs: Any = concat_vec_envs_v1(pettingzoo_env_to_vec_env_v1(parallel_env()), num_games)
     agent = Agent(envs.observation_space["observation"].shape[0], envs.action_space.n)
     optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3, eps=1e-5)
-    seen = to_tensors(envs.reset(seed=seed)[0])
+    seen = to_tensors(envs.reset(seed=seed)[0])  # without a seed all copies would play the same games
     rows = len(seen["observation"])
     for iteration in range(max(timesteps // (rows * num_steps), 1)):
         story: dict[str, list[torch.Tensor]] = {name: [] for name in (*seen, "action", "log_prob", "reward", "done")}

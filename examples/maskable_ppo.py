@@ -1,7 +1,8 @@
 """Trains sb3-contrib's MaskablePPO in both seats against an opponent that offers half and accepts two fifths.
 
-It needs `pip install bargain-env sb3-contrib`. `GamesForSB3` is all that Stable-Baselines3 needs to train on many games
-at once; for one game, `MaskablePPO("MlpPolicy", gymnasium.make("bargain_env:Bargain-v0"))` does without it.
+It needs `pip install ./packages/bargain-env sb3-contrib`, from the repository's root. `GamesForSB3` is all that
+Stable-Baselines3 needs to train on many games at once; for one game, `MaskablePPO("MlpPolicy",
+gymnasium.make("bargain_env:Bargain-v0"))` does without it.
 """
 
 from __future__ import annotations

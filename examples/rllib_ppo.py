@@ -1,7 +1,8 @@
 """Trains RLlib's PPO by self-play, with masks, over the turn-based PettingZoo environment.
 
-It needs `pip install bargain-env "ray[rllib]==2.60.0"`. RLlib's `PettingZooEnv` shows each seat its own decisions only
-and pays it what came in between, the last payoff included, so every seat's rows are a whole game by themselves.
+It needs `pip install ./packages/bargain-env "ray[rllib]==2.60.0"`, from the repository's root. RLlib's
+`PettingZooEnv` shows each seat its own decisions only and pays it what came in between, the last payoff included, so
+every seat's rows are a whole game by themselves.
 """
 
 from __future__ import annotations

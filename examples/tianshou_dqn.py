@@ -1,8 +1,9 @@
 """Trains Tianshou's DQN in seat 0 against uniform play, with masks, over the turn-based PettingZoo environment.
 
-It needs `pip install bargain-env tianshou==2.0.1`. Tianshou stores the moves of both seats in one stream and reads each
-seat's reward from it. The move that ends a game pays both seats, so a horizon of two moves is what makes the credit
-right: the reward of the opponent's answer counts, and the next state is one in which the learner moves again.
+It needs `pip install ./packages/bargain-env tianshou==2.0.1`, from the repository's root. Tianshou stores the moves
+of both seats in one stream and reads each seat's reward from it. The move that ends a game pays both seats, so a
+horizon of two moves is what makes the credit right: the reward of the opponent's answer counts, and the next state is
+one in which the learner moves again.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -250,13 +251,19 @@ def test_illegal_actions_walk_and_are_shown(action: Any) -> None:
 
 def test_deals_can_be_given_and_follow_the_seed() -> None:
     game = raw_env()
-    game.reset(options=DEAL | {"unknown": 1})
+    game.reset(options=DEAL | {"options": 1, "reset_mask": None})
     assert game.observe("player_1")["observation"][:4] == pytest.approx([0.4, 0.5, 0.6, 8 / 540])
     for seed, episode in ((5, 0), (None, 1), (None, 2), (5, 0)):
         game.reset(seed=seed)
         assert game.engine.get_state()["values"][0].tolist() == ReferenceGame(SPEC, 5, 0, episode).values
     with pytest.raises(ValueError, match=r"^an explicit deal needs both values and outside\.$"):
         game.reset(options={"values": DEAL["values"]})
+    for name in ("outsides", "reset_mask"):
+        with pytest.raises(ValueError, match=rf"^unknown reset options: {name}; known: values, outside\.$"):
+            game.reset(options=DEAL | {name: np.ones(1, bool)})
+    with pytest.raises(ValueError, match=r"^outside must be integers of shape \(2,\), got shape \(3,\) of int64\.$"):
+        game.reset(options=DEAL | {"outside": [1, 2, 3]})
+    game.reset(options={"values": None, "outside": None})
 
 
 def test_bad_calls_are_one_sentence() -> None:
@@ -278,9 +285,21 @@ def test_bad_calls_are_one_sentence() -> None:
     game.step(None)
     with pytest.raises(RuntimeError, match=r"^the game is over: call reset before step\.$"):
         game.step(None)
+    with pytest.raises(ValueError, match=r"^spec must be a GameSpec"):
+        raw_env("mini-a")  # type: ignore[arg-type]
+    game.reset()
     game.close()
+    closed: list[Callable[[], Any]] = [game.reset, game.state]
+    closed += [functools.partial(game.observe, agent) for agent in AGENTS]
+    for ask in closed:
+        with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
+            ask()
+    over = raw_env()
+    over.reset()
+    over.step(WALK)
+    over.close()
     with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
-        game.reset()
+        over.step(None)
 
 
 def test_env_only_enforces_the_order() -> None:
@@ -313,6 +332,13 @@ def test_pettingzoo_makes_both_views() -> None:
     assert turn_based.spec == SPECS["mini-c"]
     batch = pettingzoo.make("parallel", "bargain/bargain_v0", num_envs=5)
     assert batch.reset()[0]["player_0"]["observation"].shape == (5, SPEC.observation_dim)
+
+
+@pytest.mark.skipif(not hasattr(pettingzoo, "make"), reason="this PettingZoo has no registry")
+def test_importing_again_registers_once() -> None:
+    """PettingZoo warns of an id that is registered twice, and warnings are errors here."""
+    importlib.reload(importlib.import_module("bargain_env.pettingzoo_common"))
+    pettingzoo.make("aec", "bargain/bargain_v0")
 
 
 def test_copies_are_built_anew_from_the_arguments() -> None:

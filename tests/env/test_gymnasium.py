@@ -116,8 +116,51 @@ def test_opponents_and_explicit_deals() -> None:
     assert (infos["outcome"], infos["offer"], infos["decisions"]) == (1, 37, 2)
     with pytest.raises(ValueError, match=r"^unknown reset options: reset_mask; known: values, outside\.$"):
         env.reset(options={"reset_mask": np.ones(1, bool)})
-    with pytest.raises(ValueError, match="unknown reset options: deal"):
+    with pytest.raises(ValueError, match=r"^unknown reset options: deal; known: values, outside\.$"):
         env.reset(options={"deal": 1})
+    with pytest.raises(ValueError, match=r"^values must be integers of shape \(2, 3\), got shape \(2,\) of int64\.$"):
+        env.reset(options=deal | {"values": np.zeros(2, int)})
+    env.reset(seed=3)
+    with pytest.raises(ValueError, match=r"^an explicit deal needs both values and outside\.$"):
+        env.reset(options={"values": deal["values"], "outside": None})
+    same = env.reset(seed=3, options={"values": None, "outside": None, "reset_mask": None})
+    assert data_equivalence(same, env.reset(seed=3))
+
+
+def test_a_failing_opponent_breaks_the_game_until_a_reset() -> None:
+    def fails(observation: Any, action_mask: Any) -> Any:
+        raise OSError("gone")
+
+    env = BargainGymEnv(seat="alternate", seed=2, opponent=fails)
+    env.reset()
+    with pytest.raises(OSError, match="gone"):
+        env.step(5)
+    with pytest.raises(RuntimeError, match=r"^the opponent or an interrupt cut the last step .*; call reset before"):
+        env.step(5)
+    with pytest.raises(OSError, match="gone"):
+        env.reset()  # episode 1, which the opponent opens
+    with pytest.raises(RuntimeError, match=r"^the opponent or an interrupt cut the last step"):
+        env.step(5)
+    env.games.opponent = odd_policy(SPEC)
+    whole = BargainGymEnv(seat="alternate", seed=2, opponent=odd_policy(SPEC))
+    whole.reset(), whole.reset()
+    assert data_equivalence(env.reset(), whole.reset())
+    assert data_equivalence(env.step(3), whole.step(3))
+
+
+def test_seeds_are_those_of_every_view() -> None:
+    env, vector = BargainGymEnv(), BargainVectorEnv()
+    for view in (env, vector):
+        for wrong in (-1, 2**64, 1.0, "1", True):
+            with pytest.raises(ValueError, match=r"^seed must "):
+                view.reset(seed=wrong)  # type: ignore[arg-type]
+        view.reset(seed=2**64 - 1)
+        assert view.np_random_seed == 2**64 - 1
+        first = view.reset(seed=3)
+        drawn = view.np_random.random()
+        assert data_equivalence(first, view.reset(seed=np.int64(3)))  # type: ignore[arg-type]
+        assert view.np_random_seed == 3
+        assert view.np_random.random() == drawn
 
 
 @pytest.mark.parametrize("action", [SPEC.accept_action, 82, 200, -1, 2**63, -(10**30), np.int8(-3), np.array(99)])
@@ -146,7 +189,8 @@ def test_rendering(capsys: pytest.CaptureFixture[str]) -> None:
     printing.reset()
     printing.step(5)
     assert capsys.readouterr().out == f"{first}\n{last}\n"
-    assert BargainGymEnv().render() is None
+    with pytest.raises(RuntimeError, match=r"^render needs an environment that was built with a render_mode\.$"):
+        BargainGymEnv().render()
     with pytest.raises(ValueError, match="render_mode must be one of"):
         BargainGymEnv(render_mode="png")
 

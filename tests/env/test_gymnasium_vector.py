@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import pickle
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from bargain_env import BargainGymEnv, BargainVectorEnv, GameSpec
+from bargain_env import GAMES, BargainGymEnv, BargainVectorEnv, GameSpec
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium_games import SPECS, Played, Record, Step, odd_policy, over, reference_game
@@ -121,6 +122,10 @@ def _walk(observation: Any, action_mask: Any) -> NDArray[np.int64]:
     return np.full(len(observation), WALK)
 
 
+def _accept(observation: Any, action_mask: Any) -> NDArray[np.int64]:
+    return np.full(len(observation), GAMES["mini-c"].accept_action)
+
+
 def _greedy(observation: Any, action_mask: Any) -> NDArray[np.int64]:
     """Seat 0 offers nothing; seat 1 accepts what is worth its outside offer, else walks."""
     seen = SPEC.read_observation(observation)
@@ -214,6 +219,84 @@ def test_the_opponent_is_asked_only_where_it_is_to_move() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seat", SEATS)
+@pytest.mark.parametrize("wrong", ["raises", "floats"])
+def test_a_failing_opponent_breaks_the_games_until_a_full_reset(mode: AutoresetMode, seat: Any, wrong: str) -> None:
+    def fails(observation: Any, action_mask: Any) -> Any:
+        if wrong == "raises":
+            raise OSError("gone")
+        return np.zeros(len(observation))
+
+    cut_short = r"^the opponent or an interrupt cut the last step or reset short; call reset before step\.$"
+    whole = BargainVectorEnv(num_envs=4, seat=seat, seed=3, autoreset_mode=mode, opponent=odd_policy(SPEC))
+    env = BargainVectorEnv(num_envs=4, seat=seat, seed=3, autoreset_mode=mode, opponent=odd_policy(SPEC))
+    env.reset()
+    env.opponent = fails
+    with pytest.raises((OSError, ValueError)):
+        env.step(np.zeros(4, int))
+    episodes = env.engine.get_state()["episode"].copy()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=cut_short):
+            env.step(np.zeros(4, int))
+    with pytest.raises(RuntimeError, match=r"^the reset after a step or reset that was cut short takes no reset_mask"):
+        env.reset(options={"reset_mask": np.ones(4, bool)})
+    assert np.array_equal(env.engine.get_state()["episode"], episodes)
+    if seat != 0:
+        with pytest.raises((OSError, ValueError), match=r"gone|the opponent's"):
+            env.reset()
+        with pytest.raises(RuntimeError, match=cut_short):
+            env.step(np.zeros(4, int))
+    env.opponent = odd_policy(SPEC)
+    for _ in range(3 if seat != 0 else 2):
+        expected = whole.reset()
+    assert data_equivalence(env.reset(), expected)
+    assert data_equivalence(env.step(np.full(4, 3)), whole.step(np.full(4, 3)))
+
+
+def test_an_opponent_that_fails_in_the_first_reset() -> None:
+    def fails(observation: Any, action_mask: Any) -> Any:
+        raise OSError("gone")
+
+    env, whole = (BargainVectorEnv(num_envs=4, seat="alternate", seed=3) for _ in range(2))
+    env.opponent = fails
+    with pytest.raises(OSError, match="gone"):
+        env.reset()
+    with pytest.raises(RuntimeError, match="cut the last step or reset short"):
+        env.step(np.zeros(4, int))
+    env.opponent = None
+    whole.reset()
+    assert data_equivalence(env.reset(), whole.reset())
+
+
+def test_an_interrupted_opening_leaves_automatic_resets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, whole = (BargainVectorEnv(num_envs=1, seat="alternate", seed=3) for _ in range(2))
+    step = env.engine.step
+
+    def interrupted(*arguments: Any) -> None:
+        if not env.engine.autoreset:  # as it is while the opponent opens a game
+            raise KeyboardInterrupt
+        step(*arguments)
+
+    env.reset()
+    with monkeypatch.context() as patch:
+        patch.setattr(env.engine, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            env.step([WALK])
+    assert data_equivalence(env.reset(seed=3), whole.reset())
+    assert data_equivalence(env.step([WALK]), whole.step([WALK]))
+
+
+def test_a_refused_reset_leaves_the_games_as_they_are() -> None:
+    env = BargainVectorEnv(num_envs=4, seat="alternate", seed=3)
+    env.reset()
+    state = env.engine.get_state()
+    with pytest.raises(ValueError, match="unknown reset options"):
+        env.reset(options={"outsides": np.ones((4, 2), int)})
+    assert data_equivalence(state, env.engine.get_state())
+    env.step(np.zeros(4, int))
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_infos_say_who_made_an_illegal_move(mode: AutoresetMode) -> None:
     def wild(observation: Any, action_mask: Any) -> NDArray[np.int64]:
         return np.full(len(observation), 200)
@@ -262,6 +345,12 @@ def test_copies_unless_told_otherwise(seat: Any) -> None:
     assert data_equivalence(kept, then)
     for (_, *shared), (_, *copied) in zip(_play(sharing, 20), then, strict=True):
         assert data_equivalence(shared, copied)
+    sharing.reset(seed=4)
+    for _, actions, copied in then:
+        own = sharing.step(actions)
+        assert data_equivalence(own, copied)
+        for array in (own[0], own[4]["action_mask"]):  # the caller may write into them
+            array[...] = 1
     assert np.shares_memory(sharing.reset(seed=4)[0], sharing.reset()[0])
     assert not np.shares_memory(copying.reset(seed=4)[0], copying.reset()[0])
 
@@ -296,6 +385,32 @@ def test_reset_takes_deals_and_a_mask() -> None:
     assert (again[rows] != first[rows]).any(axis=1).all()
     _, infos = env.reset(seed=3)
     assert infos["seat"].tolist() == [0, 1, 0, 1]
+    first = env.reset(seed=3)
+    assert data_equivalence(first, env.reset(seed=3, options={"values": None, "outside": None, "reset_mask": None}))
+    fresh = BargainVectorEnv(num_envs=4, seat="alternate", seed=3)
+    assert data_equivalence(first, fresh.reset(options={"reset_mask": None}))
+
+
+def test_copies_are_built_anew_from_the_arguments() -> None:
+    options: dict[str, Any] = {"seat": "alternate", "opponent": _accept, "seed": 4, "flat": False, "copy": False}
+    first = BargainVectorEnv(GAMES["mini-c"], 5, autoreset_mode="NextStep", threads=2, first_game=2, **options)
+    first.reset()
+    first.step(np.zeros(5, int))
+    for second in (pickle.loads(pickle.dumps(first)), copy.deepcopy(first)):
+        assert second.spec_of_game == GAMES["mini-c"]
+        assert (second.autoreset_mode, _threads(second)) == (AutoresetMode.NEXT_STEP, 2)
+        assert second.opponent is _accept
+        assert data_equivalence(second.reset(), first.reset(seed=4))
+        assert np.shares_memory(second.reset()[0]["observation"], second.reset()[0]["observation"])
+
+
+def test_threads_reach_the_engine() -> None:
+    assert _threads(BargainVectorEnv(num_envs=8, threads=2)) == 2
+
+
+def _threads(env: BargainVectorEnv) -> int:
+    engine: Any = env.engine
+    return int(engine.threads)
 
 
 def test_a_reset_forgets_what_was_not_shown_yet() -> None:
@@ -394,10 +509,21 @@ def test_bad_calls_are_one_sentence() -> None:
         BargainVectorEnv(seat=2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^opponent must be a function of .*, got 'greedy'\.$"):
         BargainVectorEnv(opponent="greedy")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="AutoresetMode"):
-        BargainVectorEnv(autoreset_mode="never")
+    for wrong_seat in (True, False, 1.0, np.bool_(True), None, "0"):
+        with pytest.raises(ValueError, match=r'^seat must be 0, 1 or "alternate", got '):
+            BargainVectorEnv(seat=wrong_seat)  # type: ignore[arg-type]
+    assert BargainVectorEnv(seat=np.int64(1)).reset()[1]["seat"].tolist() == [1]  # type: ignore[arg-type]
+    wanted = r"^autoreset_mode must be an AutoresetMode or one of NextStep, SameStep, Disabled, got 'DISABLED'\.$"
+    with pytest.raises(ValueError, match=wanted):
+        BargainVectorEnv(autoreset_mode="DISABLED")
+    with pytest.raises(ValueError, match=r"^spec must be a GameSpec"):
+        BargainVectorEnv("mini-a")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^num_envs must lie between 1 and"):
         BargainVectorEnv(num_envs=0)
+    env.reset()
     env.close()
     with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
         env.reset()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
+            env.step(np.zeros(3, int))

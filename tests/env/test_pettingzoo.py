@@ -219,6 +219,29 @@ def test_reset_takes_deals_and_a_mask() -> None:
         batched.reset(options={"mask": rows})
     with pytest.raises(ValueError, match=r"^an explicit deal needs both values and outside\.$"):
         scalar.reset(options={"values": DEAL["values"]})
+    for name in ("outsides", "reset_mask"):
+        with pytest.raises(ValueError, match=rf"^unknown reset options: {name}; known: values, outside\.$"):
+            scalar.reset(options={name: np.ones(1, bool)})
+    with pytest.raises(ValueError, match=r"^values must be integers of shape \(2, 3\), got shape \(3,\) of int64\.$"):
+        scalar.reset(options=DEAL | {"values": np.ones(3, int)})
+    for env in (scalar, batched):
+        env.reset(options={"values": None, "outside": None, "reset_mask": None})
+    scalar.reset(options={"options": 1})
+
+
+def test_arguments_reach_the_engine() -> None:
+    assert parallel_env(num_envs=8, threads=2).engine.threads == 2  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"^spec must be a GameSpec"):
+        parallel_env("mini-a")  # type: ignore[arg-type]
+
+
+def test_constant_arrays_that_are_shared_cannot_be_written_into() -> None:
+    env = parallel_env(num_envs=4, copy=False)
+    _, infos = env.reset()
+    truncations = env.step({agent: np.full(4, WALK) for agent in env.agents})[3]
+    for never in (infos["player_0"]["illegal"], truncations["player_0"], truncations["player_1"]):
+        with pytest.raises(ValueError, match="read-only"):
+            never[0] = True
 
 
 def test_copies_unless_told_otherwise() -> None:
@@ -279,6 +302,8 @@ def test_bad_calls_are_one_sentence() -> None:
     for wrong in (np.zeros(3), np.zeros((3, 1), int), 5, None):
         with pytest.raises(ValueError, match=r"^actions of player_1 must be integers of shape \(3,\), got .*\.$"):
             env.step({"player_0": np.zeros(3, int), "player_1": wrong})
+    with pytest.raises(ValueError, match=r"^actions must map each agent to integers of shape \(3,\), got None\.$"):
+        env.step(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^agent must be one of player_0, player_1, got 'player_2'\.$"):
         env.action_space("player_2")
     scalar = parallel_env()
@@ -289,6 +314,13 @@ def test_bad_calls_are_one_sentence() -> None:
     scalar.close()
     with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
         scalar.reset()
+    over = parallel_env()
+    over.reset()
+    _step(over, WALK)
+    assert _step(over, WALK) == ({}, {}, {}, {}, {})
+    over.close()
+    with pytest.raises(RuntimeError, match=r"^this engine is closed\.$"):
+        over.step({})
 
 
 def test_copies_are_built_anew_from_the_arguments() -> None:

@@ -311,3 +311,11 @@ def test_bad_calls_are_one_sentence() -> None:
             plain.render()
     with pytest.raises(ValueError, match="render_mode must be one of human, ansi"):
         _render(SPEC, [], "svg")
+    engine = make_engine(num_envs=4)
+    for row in (-1, 4, 7):
+        with pytest.raises(ValueError, match=rf"^row must lie between 0 and 3, got {row}\.$"):
+            render_row(engine, "ansi", row)
+    with pytest.raises(ValueError, match=r"^values must have shape \(2, 3\), got \(2, 2\)\.$"):
+        render(SPEC, [[1, 2], [3, 4]], [1, 2], [], "ansi")
+    with pytest.raises(ValueError, match=r"^outside must have shape \(2,\), got \(1,\)\.$"):
+        render(SPEC, DEAL["values"], [1], [], "ansi")

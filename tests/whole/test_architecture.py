@@ -49,14 +49,19 @@ ROOMS: dict[str, Room] = {
     "env.cuda_source": Room("env.layout env.spec"),
     "env.cuda_launcher": Room("numpy torch cuda env.cuda_device env.cuda_source env.spec"),
     "env.cuda_engine": Room("numpy torch env.checks env.cuda_launcher env.cuda_source env.engine env.layout env.spec"),
-    "env.rendering": Room("numpy env.engine env.reference env.spec", "env.drawing"),
+    "env.rendering": Room("numpy env.checks env.engine env.reference env.spec", "env.drawing"),
     "env.drawing": Room("numpy PIL env.reference env.spec"),
-    "env.pettingzoo_common": Room("numpy gymnasium pettingzoo env.rendering env.spec"),
-    "env.pettingzoo_env": Room("numpy gymnasium pettingzoo env.engine env.pettingzoo_common env.rendering env.spec"),
-    "env.aec_env": Room("numpy gymnasium pettingzoo env.engine env.pettingzoo_common env.rendering env.spec"),
+    "env.one_game": Room("numpy env.spec"),
+    "env.pettingzoo_common": Room("numpy gymnasium pettingzoo env.layout env.rendering env.spec"),
+    "env.pettingzoo_env": Room(
+        "numpy gymnasium pettingzoo env.checks env.engine env.one_game env.pettingzoo_common env.rendering env.spec"
+    ),
+    "env.aec_env": Room(
+        "numpy gymnasium pettingzoo env.checks env.engine env.one_game env.pettingzoo_common env.rendering env.spec"
+    ),
     "env.bargain_v0": Room("env.aec_env env.pettingzoo_env"),
     "env.gymnasium_vector": Room("numpy gymnasium env.checks env.engine env.layout env.spec"),
-    "env.gymnasium_env": Room("numpy gymnasium env.gymnasium_vector env.rendering env.spec"),
+    "env.gymnasium_env": Room("numpy gymnasium env.checks env.gymnasium_vector env.one_game env.rendering env.spec"),
     "env.torchrl_env": Room("torch tensordict torchrl env.checks env.engine env.spec env.torchrl_views"),
     "env.torchrl_views": Room("torch tensordict torchrl env.engine env.layout"),
     "env.openspiel": Room("numpy pyspiel env.checks env.openspiel_table env.spec"),

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from pettingzoo import AECEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
+from bargain_env.checks import check_spec
 from bargain_env.engine import make_engine
-from bargain_env.pettingzoo_common import AGENTS, METADATA, observation_space, seat_of, state_space
+from bargain_env.one_game import one_game_options
+from bargain_env.pettingzoo_common import AGENTS, IGNORED_OPTIONS, METADATA, observation_space, seat_of, state_space
 from bargain_env.rendering import Rendering, check_render_mode, render_row
 from bargain_env.spec import GameSpec
 
@@ -68,12 +70,12 @@ class BargainAECEnv(AECEnv, EzPickle):
     ) -> None:
         EzPickle.__init__(self, spec, seed, render_mode=render_mode, first_game=first_game)
         check_render_mode(render_mode)
-        self.spec = spec = spec or GameSpec()
+        self.spec = spec = check_spec(spec)
         self.render_mode = render_mode
         self.engine = make_engine(spec, 1, seed=seed, first_game=first_game, autoreset=False)
         self.possible_agents = list(AGENTS)
         self.agents: list[str] = []
-        self._started = self._over = False
+        self._over = self._closed = False
         self._action = np.zeros(1, dtype=np.int64)
         self._num_actions = spec.num_actions
         self._terminated = self.engine.terminated
@@ -97,16 +99,14 @@ class BargainAECEnv(AECEnv, EzPickle):
 
         Args:
             seed: If given, the new key of the deals.
-            options: May hold `values` int `[2, I]` with `outside` int `[2]`, an explicit deal. Other keys are ignored:
-                PettingZoo's own suite passes one.
+            options: May hold `values` int `[2, I]` with `outside` int `[2]`, an explicit deal. The key `options`,
+                which PettingZoo's own suite passes, is ignored.
 
         Raises:
-            ValueError: If a value is out of range.
+            ValueError: If an option is unknown or a value is out of range.
         """
-        if options is not None:
-            options = {key: np.asarray(options[key])[None] for key in ("values", "outside") if key in options}
-        self.engine.reset(seed, options)
-        self._started, self._over = True, False
+        self.engine.reset(seed, one_game_options(self.spec, options, IGNORED_OPTIONS))
+        self._over = False
         self.agents = list(AGENTS)
         self.agent_selection = AGENTS[0]
         self.rewards, self._cumulative_rewards = dict.fromkeys(AGENTS, 0.0), dict.fromkeys(AGENTS, 0.0)
@@ -118,9 +118,10 @@ class BargainAECEnv(AECEnv, EzPickle):
         """Plays an action of `agent_selection`; None, once the game is over, to leave it.
 
         Raises:
-            RuntimeError: If `reset` has not been called, or both agents have left.
+            RuntimeError: If `reset` has not been called, both agents have left, or the environment is closed.
             ValueError: If the action is no integer, or, once the game is over, not None.
         """
+        self._check_open()
         if not self.agents:
             raise RuntimeError("the game is over: call reset before step." if self._over else "call reset before step.")
         if self._over:
@@ -145,7 +146,9 @@ class BargainAECEnv(AECEnv, EzPickle):
 
         Raises:
             ValueError: If there is no such agent.
+            RuntimeError: If the environment is closed.
         """
+        self._check_open()
         if agent == self.agent_selection:
             return {"observation": self._view.copy(), "action_mask": self._mask.copy()}
         seat = seat_of(agent)
@@ -168,8 +171,13 @@ class BargainAECEnv(AECEnv, EzPickle):
         return render_row(self.engine, self.render_mode)
 
     def close(self) -> None:
-        """Releases the engine; a later step or reset raises."""
+        """Releases the engine; a later reset, step or observation raises."""
+        self._closed = True
         self.engine.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this engine is closed.")
 
     def _read(self, action: Any) -> int:
         try:

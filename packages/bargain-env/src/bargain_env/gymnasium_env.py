@@ -15,7 +15,9 @@ from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from bargain_env.checks import check_seed
 from bargain_env.gymnasium_vector import BargainVectorEnv, Infos, Observation, Opponent, Seat
+from bargain_env.one_game import one_game_options
 from bargain_env.rendering import RENDER_MODES, Rendering, check_render_mode, render_row
 from bargain_env.spec import GameSpec
 
@@ -92,11 +94,9 @@ class BargainGymEnv(gymnasium.Env[Any, Any], EzPickle):
         Raises:
             ValueError: If an option is unknown or a value is out of range.
         """
+        seed = None if seed is None else check_seed(seed)
         super().reset(seed=seed)
-        if "reset_mask" in (options or {}):
-            raise ValueError("unknown reset options: reset_mask; known: values, outside.")
-        batched = {name: np.asarray(part)[None] for name, part in (options or {}).items()}
-        observation, infos = self.games.reset(seed=seed, options=batched)
+        observation, infos = self.games.reset(seed=seed, options=one_game_options(self.spec_of_game, options))
         self._show()
         return _first(observation), _scalars(infos)
 
@@ -108,7 +108,8 @@ class BargainGymEnv(gymnasium.Env[Any, Any], EzPickle):
             how the game went (see `BargainVectorEnv`).
 
         Raises:
-            RuntimeError: If the game has ended or `reset` has not been called.
+            RuntimeError: If the game has ended, `reset` has not been called, or the last step or reset was cut short
+                by the opponent or an interrupt.
             ValueError: If the action is no integer.
         """
         try:
@@ -129,9 +130,14 @@ class BargainGymEnv(gymnasium.Env[Any, Any], EzPickle):
     def render(self) -> Rendering:
         """Returns the game as text ("ansi") or as a picture uint8 `[H, W, 3]` ("rgb_array"); "human" prints the text.
 
-        Both seats' values and outside offers are shown. Without a `render_mode` it returns None.
+        Both seats' values and outside offers are shown.
+
+        Raises:
+            RuntimeError: If the environment was built without a render mode.
         """
-        return None if self.render_mode is None else render_row(self.games.engine, self.render_mode)
+        if self.render_mode is None:
+            raise RuntimeError("render needs an environment that was built with a render_mode.")
+        return render_row(self.games.engine, self.render_mode)
 
     def close(self) -> None:
         """Releases the engine; a later step or reset raises."""

@@ -5,6 +5,7 @@ Legend: `B` games, `I` item types, `A` actions, `O` features, `n` the games in w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -14,9 +15,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from bargain_env.checks import check_array
+from bargain_env.checks import check_array, check_seed, check_spec
 from bargain_env.engine import make_engine
-from bargain_env.layout import mover_views_layout
+from bargain_env.layout import mover_views_layout, observation_bounds
 from bargain_env.spec import GameSpec
 
 Opponent = Callable[[NDArray[np.float32], NDArray[np.bool_]], Any]
@@ -44,6 +45,8 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
     `opponent_illegal` (who made an illegal move), `outcome` (1 deal, 2 walk), `offer` (the accepted one, else -1),
     `decisions` (moves of both seats) and `opponent_payoff`. With `SAME_STEP` these lie in `infos["final_info"]`,
     beside the `seat` of the game that ended.
+
+    A pickled or copied environment is built anew from its arguments, before its first reset.
 
     Args:
         spec: The game; the standard one if None.
@@ -84,11 +87,29 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         threads: int = 1,
         first_game: int = 0,
     ) -> None:
-        if seat not in (0, 1, "alternate"):
+        if not _is_seat(seat):
             raise ValueError(f'seat must be 0, 1 or "alternate", got {seat!r}.')
         if opponent is not None and not callable(opponent):
             raise ValueError(f"opponent must be a function of observations and legal actions, got {opponent!r}.")
-        self.spec_of_game = spec = spec or GameSpec()
+        modes = [mode.value for mode in AutoresetMode]
+        if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
+            raise ValueError(
+                f"autoreset_mode must be an AutoresetMode or one of {', '.join(modes)}, got {autoreset_mode!r}."
+            )
+        self._build = functools.partial(
+            type(self),
+            spec,
+            num_envs,
+            seat=seat,
+            opponent=opponent,
+            seed=seed,
+            flat=flat,
+            autoreset_mode=autoreset_mode,
+            copy=copy,
+            threads=threads,
+            first_game=first_game,
+        )
+        self.spec_of_game = spec = check_spec(spec)
         self.num_envs = num_envs
         self.seat = seat
         self.opponent = opponent
@@ -107,6 +128,7 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._started = False
+        self._broken = False  # the opponent may have left games between two moves
         self._all = np.ones(num_envs, dtype=bool)
         self._actions = np.empty(num_envs, dtype=np.int64)
         self._replies = np.full(num_envs, spec.walk_action, dtype=np.int64)
@@ -121,6 +143,10 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         self._payoffs = np.zeros((num_envs, 2), dtype=np.float32)
         self._illegal = np.zeros((2, num_envs), dtype=bool)  # the learner's, the opponent's
 
+    def __reduce__(self) -> tuple[Callable[[], BargainVectorEnv], tuple[()]]:
+        """Pickles the arguments; with EzPickle, Gymnasium 1.2 would close the engine that a copy takes over."""
+        return self._build, ()
+
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Observation, Infos]:
         """Deals games: episode 0 at first and with a `seed`, then one more each time. The opponent moves if it opens.
 
@@ -134,18 +160,33 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
 
         Raises:
             ValueError: If an option is unknown or a value is out of range.
-            RuntimeError: If the first reset has a `reset_mask`.
+            RuntimeError: If there is a `reset_mask` in the first reset, or in the one after a step or reset that the
+                opponent or an interrupt cut short.
         """
+        seed = None if seed is None else check_seed(seed)
         super().reset(seed=seed)
         options = dict(options or {})
-        if "reset_mask" in options and not self._started:
+        chosen = options.pop("reset_mask", None)
+        if chosen is not None and not self._started:
             raise RuntimeError("the first reset deals all games; it takes no reset_mask.")
-        rows = check_array("reset_mask", options.pop("reset_mask", self._all), (self.num_envs,), np.bool_)
-        self.engine.reset(seed, {**options, "reset_mask": rows})
+        if chosen is not None and self._broken:
+            raise RuntimeError("the reset after a step or reset that was cut short takes no reset_mask.")
+        rows = self._all if chosen is None else check_array("reset_mask", chosen, (self.num_envs,), np.bool_)
+        was_broken, self._broken = self._broken, True
+        try:
+            self.engine.reset(seed, {**options, "reset_mask": rows})
+        except ValueError:  # refused before anything was dealt
+            self._broken = was_broken
+            raise
+        self.engine.autoreset = self._same_step
+        self._started = True
         self._payoffs[rows] = 0
         self._illegal[:, rows] = False
-        self._begin(rows, first_episode=seed is not None or not self._started)
-        self._started = True
+        if self.seat == "alternate":
+            episodes = self.engine.get_state()["episode"]
+            np.copyto(self._seats, (self._first_seats + episodes) % 2, where=rows)
+        self._begin(rows)
+        self._broken = False
         return self._observe()
 
     def step(
@@ -160,15 +201,19 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
             Observations, rewards `[B]` float32, terminations and truncations `[B]` bool, and infos.
 
         Raises:
-            RuntimeError: If `reset` has not been called, or a finished game was not reset (`DISABLED`).
+            RuntimeError: If `reset` has not been called, a finished game was not reset (`DISABLED`), or the last step
+                or reset was cut short by the opponent or an interrupt.
             ValueError: If `actions` are no integers `[B]`, or the opponent's are not.
         """
         if not self._started:
             raise RuntimeError("call reset before step.")
+        if self._broken and not self.closed:
+            raise RuntimeError("the opponent or an interrupt cut the last step or reset short; call reset before step.")
         if self.autoreset_mode is AutoresetMode.DISABLED and self._reported.any():
             raise RuntimeError("a game has ended; reset it before the next step.")
         _read_actions("actions", actions, self._actions)
         over = self._over
+        self._broken = True
         self.engine.step(self._actions)
         self._settle(0)
         self._reply(~self.engine.terminated)
@@ -176,12 +221,15 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         rewards, records = self._report(ended)
         if not self._same_step:
             self._deal_again(self._reported)
+            self._change_seats(self._reported)
             self._begin(self._reported)
             self._reported = ended.copy()
         elif records:
             records = self._final(ended, records)
             self._deal_again(over)
+            self._change_seats(ended)
             self._begin(ended)
+        self._broken = False
         observation, infos = self._observe()
         return observation, rewards, ended, np.zeros(self.num_envs, dtype=bool), infos | records
 
@@ -200,10 +248,12 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
         if rows.any():
             self.engine.reset(options={"reset_mask": rows})
 
-    def _begin(self, rows: NDArray[np.bool_], first_episode: bool = False) -> None:
-        """Starts the games `rows`, which have just been dealt: who sits where, and the opponent's opening."""
+    def _change_seats(self, rows: NDArray[np.bool_]) -> None:
         if self.seat == "alternate":
-            np.copyto(self._seats, self._first_seats if first_episode else 1 - self._seats, where=rows)
+            np.copyto(self._seats, 1 - self._seats, where=rows)
+
+    def _begin(self, rows: NDArray[np.bool_]) -> None:
+        """Starts the games `rows`, which have just been dealt, with the opponent's opening."""
         self._reported = self._reported & ~rows
         if self.seat != 0:
             self._reply(rows & (self._seats == 1), opening=True)
@@ -294,13 +344,16 @@ class BargainVectorEnv(VectorEnv[Any, NDArray[Any], NDArray[Any]]):
 
 def observation_space(spec: GameSpec, flat: bool) -> spaces.Space[Any]:
     """Returns the space of one game's observation, alone or with its mask."""
-    low = np.zeros(spec.observation_dim, dtype=np.float32)
-    for name in ("offer", "history"):
-        low[spec.slices[name]] = -1.0
-    box = spaces.Box(low, np.ones_like(low))
+    box = spaces.Box(*observation_bounds(spec))
     if flat:
         return box
     return spaces.Dict({"observation": box, "action_mask": spaces.Box(0, 1, (spec.num_actions,), np.int8)})
+
+
+def _is_seat(seat: Any) -> bool:
+    if isinstance(seat, str):
+        return seat == "alternate"
+    return isinstance(seat, (int, np.integer)) and not isinstance(seat, bool) and seat in (0, 1)
 
 
 def _read_actions(name: str, actions: Any, out: NDArray[np.int64]) -> None:

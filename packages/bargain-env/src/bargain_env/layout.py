@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bargain_env.spec import GameSpec
 
@@ -66,6 +67,14 @@ def rollout_layout(spec: GameSpec, num_envs: int, num_steps: int) -> Layout:
     shown = ("observation", "action_mask", "mover", "reward", "terminated")
     layout: Layout = {name: ((num_steps, *buffers[name][0]), buffers[name][1]) for name in shown}
     return layout | {"action": ((num_steps, num_envs), np.int64)}
+
+
+def observation_bounds(spec: GameSpec) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns the lowest and the highest value of every feature of an observation, `[O]` each."""
+    low = np.zeros(spec.observation_dim, dtype=np.float32)
+    for name in ("offer", "history"):
+        low[spec.slices[name]] = -1.0
+    return low, np.ones_like(low)
 
 
 def spec_fields(spec: GameSpec) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pettingzoo
 from gymnasium import spaces
-from numpy.typing import NDArray
 
+from bargain_env.layout import observation_bounds
 from bargain_env.rendering import RENDER_MODES
 from bargain_env.spec import GameSpec
 
@@ -23,13 +23,15 @@ METADATA: dict[str, Any] = {"name": "bargain_v0", "render_modes": list(RENDER_MO
 
 REGISTRY_ID = "bargain/bargain_v0"
 
+IGNORED_OPTIONS = ("options",)
+"""What the views of one game let pass in `reset(options=...)`: PettingZoo's own suites give it."""
+
 
 def observation_space(spec: GameSpec, num_actions: int) -> spaces.Dict:
     """Returns the space of one observation, whose mask has `num_actions` entries."""
-    low = _lowest(spec)
     return spaces.Dict(
         {
-            "observation": spaces.Box(low, np.ones_like(low)),
+            "observation": spaces.Box(*observation_bounds(spec)),
             "action_mask": spaces.Box(0, 1, (num_actions,), np.int8),
         }
     )
@@ -37,8 +39,8 @@ def observation_space(spec: GameSpec, num_actions: int) -> spaces.Dict:
 
 def state_space(spec: GameSpec) -> spaces.Box:
     """Returns the space of what both seats see together."""
-    low = np.tile(_lowest(spec), len(AGENTS))
-    return spaces.Box(low, np.ones_like(low))
+    low, high = (np.tile(bound, len(AGENTS)) for bound in observation_bounds(spec))
+    return spaces.Box(low, high)
 
 
 def seat_of(agent: str) -> int:
@@ -50,14 +52,6 @@ def seat_of(agent: str) -> int:
     if agent not in AGENTS:
         raise ValueError(f"agent must be one of {', '.join(AGENTS)}, got {agent!r}.")
     return AGENTS.index(agent)
-
-
-def _lowest(spec: GameSpec) -> NDArray[np.float32]:
-    """Returns the lowest value of every feature `[O]`."""
-    low = np.zeros(spec.observation_dim, dtype=np.float32)
-    for name in ("offer", "history"):
-        low[spec.slices[name]] = -1.0
-    return low
 
 
 def _register() -> None:

@@ -17,15 +17,15 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
+from bargain_env.checks import check_spec
 from bargain_env.engine import make_engine
-from bargain_env.pettingzoo_common import AGENTS, METADATA, observation_space, seat_of, state_space
+from bargain_env.one_game import one_game_options
+from bargain_env.pettingzoo_common import AGENTS, IGNORED_OPTIONS, METADATA, observation_space, seat_of, state_space
 from bargain_env.rendering import Rendering, check_render_mode, render_row
 from bargain_env.spec import GameSpec
 
 Observations = dict[str, dict[str, NDArray[Any]]]
 Step = tuple[Observations, dict[str, Any], dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]
-
-_DEAL_OPTIONS = ("values", "outside")
 
 
 class BargainParallelEnv(ParallelEnv, EzPickle):
@@ -80,7 +80,7 @@ class BargainParallelEnv(ParallelEnv, EzPickle):
         check_render_mode(render_mode)
         if render_mode is not None and num_envs is not None:
             raise ValueError("render_mode needs the scalar form: leave num_envs out.")
-        self.spec = spec = spec or GameSpec()
+        self.spec = spec = check_spec(spec)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.possible_agents = list(AGENTS)
@@ -95,10 +95,11 @@ class BargainParallelEnv(ParallelEnv, EzPickle):
             views=False,
         )
         rows = self.engine.num_envs
-        self._started = False
+        self._started = self._closed = False
         self._views_shape, self._masks_shape = (2, rows, spec.observation_dim), (2, rows, spec.num_actions + 1)
         self._buffers = None if copy else self._allocate()
         self._never = np.zeros(rows, dtype=bool)
+        self._never.flags.writeable = False
         self._spaces: dict[tuple[str, str], spaces.Space[Any]] = {}
 
     def observation_space(self, agent: str) -> spaces.Space[Any]:
@@ -117,17 +118,17 @@ class BargainParallelEnv(ParallelEnv, EzPickle):
         Args:
             seed: If given, the new key of the deals.
             options: May hold `values` int `[B, 2, I]` with `outside` int `[B, 2]` (explicit deals) and, in the batched
-                form, `reset_mask` bool `[B]` (the rows to deal). The scalar form ignores other keys: PettingZoo's own
-                suite passes one.
+                form, `reset_mask` bool `[B]` (the rows to deal). The scalar form ignores the key `options`, which
+                PettingZoo's own suite passes.
 
         Returns:
             Observations and infos by agent.
 
         Raises:
-            ValueError: If an option is unknown (batched form), or a value is out of range.
+            ValueError: If an option is unknown or a value is out of range.
         """
-        if self.num_envs is None and options is not None:
-            options = {key: np.asarray(options[key])[None] for key in _DEAL_OPTIONS if key in options}
+        if self.num_envs is None:
+            options = one_game_options(self.spec, options, IGNORED_OPTIONS)
         self.engine.reset(seed, options)
         self._started = True
         self.agents = list(AGENTS)
@@ -146,9 +147,11 @@ class BargainParallelEnv(ParallelEnv, EzPickle):
             dictionaries after the end of a scalar game.
 
         Raises:
-            RuntimeError: If `reset` has not been called.
+            RuntimeError: If `reset` has not been called, or the environment is closed.
             ValueError: If the mover's actions are missing, no integers, or of the wrong shape.
         """
+        if self._closed:
+            raise RuntimeError("this engine is closed.")
         if not self._started:
             raise RuntimeError("call reset before step.")
         if not self.agents:
@@ -180,6 +183,7 @@ class BargainParallelEnv(ParallelEnv, EzPickle):
 
     def close(self) -> None:
         """Releases the engine; a later step or reset raises."""
+        self._closed = True
         self.engine.close()
 
     def _show(self) -> None:
@@ -214,6 +218,8 @@ class BargainParallelEnv(ParallelEnv, EzPickle):
         return action if 0 <= action < self.spec.num_actions else -1
 
     def _step_batch(self, actions: Mapping[str, Any], num_envs: int) -> Step:
+        if not isinstance(actions, Mapping):
+            raise ValueError(f"actions must map each agent to integers of shape ({num_envs},), got {actions!r}.")
         engine, mover = self.engine, self.engine.mover.copy()
         first, second = (self._read_actions(actions.get(agent), agent, num_envs) for agent in AGENTS)
         engine.step(first + (second - first) * mover)  # a selection without branches, which would be unpredictable

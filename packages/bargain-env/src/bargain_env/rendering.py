@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bargain_env.checks import check_integer
 from bargain_env.engine import Engine
 from bargain_env.reference import DEAL, ReferenceGame
 from bargain_env.spec import GameSpec
@@ -48,8 +49,9 @@ def render_row(engine: Engine, render_mode: str, row: int = 0) -> Rendering:
         What `render` returns.
 
     Raises:
-        ValueError: If the mode is unknown.
+        ValueError: If the mode is unknown, or there is no such row.
     """
+    row = check_integer("row", row, 0, engine.num_envs - 1)
     state = engine.get_state()
     values, outside, moves = (np.asarray(_host(state[name][row])) for name in ("values", "outside", "actions"))
     return render(engine.spec, values, outside, moves, render_mode)
@@ -67,10 +69,13 @@ def render(spec: GameSpec, values: ArrayLike, outside: ArrayLike, moves: ArrayLi
             uint8 `[H, W, 3]`, which takes about 10 ms.
 
     Raises:
-        ValueError: If the mode is unknown.
+        ValueError: If the mode is unknown, or the deal has the wrong shape.
         ModuleNotFoundError: If it is "rgb_array" and Pillow is not installed.
     """
     check_render_mode(render_mode)
+    for name, part, shape in (("values", values, (2, spec.num_items)), ("outside", outside, (2,))):
+        if np.shape(part) != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {np.shape(part)}.")
     played = [int(action) for action in np.asarray(moves).ravel() if action >= 0]
     game = ReferenceGame(spec, values=np.asarray(values).tolist(), outside=np.asarray(outside).tolist())
     for action in played:

@@ -19,7 +19,7 @@ class NetworkOptions:
     """The network that learns."""
 
     network: Literal["mlp", "transformer"] = "mlp"
-    """mlp: linear layers with ReLU; transformer: one token per group of features (about 18 times slower)."""
+    """mlp: linear layers with ReLU; transformer: one token per group of features (about 20 times slower)."""
     hidden_dims: tuple[Positive, ...] = (256, 256)
     """Sizes of the hidden layers of the mlp."""
     d_model: Positive = 128
