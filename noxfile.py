@@ -182,7 +182,7 @@ def _runtime(session: nox.Session, library: str) -> str:
 
 
 @nox.session
-@nox.parametrize("library", list(INTEGRATIONS))
+@nox.parametrize("library", list(INTEGRATIONS), ids=list(INTEGRATIONS))
 def integrations(session: nox.Session, library: str) -> None:
     """The example and the documentation's block for a library, in an environment of its own."""
     session.install(*INTEGRATIONS[library], "pytest", "hypothesis", "scipy", "./packages/bargain-env[render]")
