@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from bargain_env import GAMES, GameSpec
+from bargain_env import GAMES, BargainVectorEnv, GameSpec
 from bargain_env.reference import ReferenceGame, random_action
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 SPECS = {
@@ -85,3 +86,20 @@ def over(spec: GameSpec) -> NDArray[np.float32]:
     view = np.zeros(spec.observation_dim, np.float32)
     view[spec.slices["mask"].start + spec.walk_action] = 1
     return view
+
+
+def play_vector(env: BargainVectorEnv, steps: int, seed: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields observation, actions and result of every step of `odd_policy`; resets what is not reset by itself."""
+    policy = odd_policy(env.spec_of_game)
+    observation, _ = env.reset(seed=seed)
+    for _ in range(steps):
+        actions = policy(observation, env.action_masks())
+        result = env.step(actions)
+        yield observation, actions, result
+        observation = result[0]
+        if env.autoreset_mode is AutoresetMode.DISABLED and result[2].any():
+            observation, _ = env.reset(options={"reset_mask": result[2]})
+
+
+def decline(observation: Any, action_mask: Any) -> NDArray[np.int64]:
+    return np.full(len(observation), GameSpec().walk_action)

@@ -12,14 +12,10 @@ import numpy as np
 import pytest
 from bargain_env import GAMES, BargainGymEnv, BargainVectorEnv, GameSpec
 from gymnasium.utils.env_checker import check_env, data_equivalence
-from gymnasium_games import SPECS, odd_policy, over, reference_game
+from gymnasium_games import SPECS, decline, odd_policy, over, reference_game
 
 SPEC = GameSpec()
 WALK = SPEC.walk_action
-
-
-def _decline(observation: Any, action_mask: Any) -> Any:
-    return np.full(len(observation), WALK)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -175,7 +171,7 @@ def test_illegal_actions_walk(action: Any) -> None:
 
 
 def test_rendering(capsys: pytest.CaptureFixture[str]) -> None:
-    env = BargainGymEnv(seed=1, render_mode="ansi", opponent=_decline)
+    env = BargainGymEnv(seed=1, render_mode="ansi", opponent=decline)
     env.reset()
     first = env.render()
     env.step(5)
@@ -185,7 +181,7 @@ def test_rendering(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Seat 0 is to move" in first
     assert "seat 1 walks away" in last
     assert capsys.readouterr().out == ""
-    printing = BargainGymEnv(seed=1, render_mode="human", opponent=_decline)
+    printing = BargainGymEnv(seed=1, render_mode="human", opponent=decline)
     printing.reset()
     printing.step(5)
     assert capsys.readouterr().out == f"{first}\n{last}\n"

@@ -6,7 +6,6 @@ import copy
 import functools
 import pickle
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -15,7 +14,7 @@ import pytest
 from bargain_env import GAMES, BargainGymEnv, BargainVectorEnv, GameSpec
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium_games import SPECS, Played, Record, Step, odd_policy, over, reference_game
+from gymnasium_games import SPECS, Played, Record, Step, decline, odd_policy, over, play_vector, reference_game
 from numpy.typing import NDArray
 
 SPEC = GameSpec()
@@ -25,24 +24,11 @@ SEATS: list[Any] = [0, 1, "alternate"]
 SIZE = 11
 
 
-def _play(env: BargainVectorEnv, steps: int, seed: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
-    """Yields observation, actions and result of every step of `odd_policy`; resets what is not reset by itself."""
-    policy = odd_policy(env.spec_of_game)
-    observation, _ = env.reset(seed=seed)
-    for _ in range(steps):
-        actions = policy(observation, env.action_masks())
-        result = env.step(actions)
-        yield observation, actions, result
-        observation = result[0]
-        if env.autoreset_mode is AutoresetMode.DISABLED and result[2].any():
-            observation, _ = env.reset(options={"reset_mask": result[2]})
-
-
 def _games(env: BargainVectorEnv, steps: int, seed: int | None = None) -> dict[tuple[int, int], Played]:
     """Returns the games that ended, by row and episode."""
     episodes, running = [0] * env.num_envs, defaultdict(list)
     played, was_over = {}, np.zeros(env.num_envs, bool)
-    for observation, actions, (_, rewards, terminated, truncated, infos) in _play(env, steps, seed):
+    for observation, actions, (_, rewards, terminated, truncated, infos) in play_vector(env, steps, seed):
         assert not truncated.any()
         ends = infos.get("final_info", infos)
         for row in np.flatnonzero(~was_over):
@@ -118,10 +104,6 @@ ALWAYS_WALK, RANDOM = 0.50104068, 0.500527
 GREEDY = {0: 0.7505, 1: 0.6546}  # against random, by enumeration, in seat 0 and 1
 
 
-def _walk(observation: Any, action_mask: Any) -> NDArray[np.int64]:
-    return np.full(len(observation), WALK)
-
-
 def _accept(observation: Any, action_mask: Any) -> NDArray[np.int64]:
     return np.full(len(observation), GAMES["mini-c"].accept_action)
 
@@ -149,9 +131,9 @@ def _mean_of_one_game_each(policy: Any, seed: int, opponent: Any = None, **optio
 @pytest.mark.parametrize(
     ("policy", "opponent", "seat", "expected"),
     [
-        (_walk, None, 0, ALWAYS_WALK),
-        (_walk, None, 1, ALWAYS_WALK),
-        (_walk, _greedy, "alternate", ALWAYS_WALK),
+        (decline, None, 0, ALWAYS_WALK),
+        (decline, None, 1, ALWAYS_WALK),
+        (decline, _greedy, "alternate", ALWAYS_WALK),
         (None, None, 0, RANDOM),
         (None, None, 1, RANDOM),
         (_greedy, None, 0, GREEDY[0]),
@@ -159,7 +141,7 @@ def _mean_of_one_game_each(policy: Any, seed: int, opponent: Any = None, **optio
         (_greedy, None, "alternate", (GREEDY[0] + GREEDY[1]) / 2),
         (None, _greedy, 0, 0.4509),
         (None, _greedy, 1, 0.2505),
-        (_greedy, _walk, 1, ALWAYS_WALK),
+        (_greedy, decline, 1, ALWAYS_WALK),
     ],
 )
 def test_reference_numbers(policy: Any, opponent: Any, seat: Any, expected: float) -> None:
@@ -169,7 +151,7 @@ def test_reference_numbers(policy: Any, opponent: Any, seat: Any, expected: floa
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_game_that_ends_before_the_learner_moves_is_one_step(mode: AutoresetMode) -> None:
-    env = BargainVectorEnv(num_envs=6, seat=1, opponent=_walk, seed=2, autoreset_mode=mode)
+    env = BargainVectorEnv(num_envs=6, seat=1, opponent=decline, seed=2, autoreset_mode=mode)
     observation, infos = env.reset()
     for action in (WALK, 5, ACCEPT, -7):
         assert np.array_equal(observation, np.tile(over(SPEC), (6, 1)))
@@ -187,113 +169,6 @@ def test_a_game_that_ends_before_the_learner_moves_is_one_step(mode: AutoresetMo
             assert not rewards.any()
         elif mode is AutoresetMode.DISABLED:
             observation, infos = env.reset(options={"reset_mask": terminated})
-
-
-def test_the_opponent_is_asked_only_where_it_is_to_move() -> None:
-    asked: list[tuple[Any, Any]] = []
-
-    def watching(observation: Any, action_mask: Any) -> Any:
-        asked.append((observation, action_mask))
-        return odd_policy(SPEC)(observation, action_mask).astype(np.int16)
-
-    env = BargainVectorEnv(num_envs=SIZE, seat="alternate", opponent=watching, seed=1)
-    for _ in _play(env, 30):
-        pass
-    for observation, action_mask in asked:
-        assert observation.dtype == np.float32
-        assert action_mask.dtype == bool
-        assert observation.flags.writeable
-        assert action_mask.flags.writeable
-        assert np.array_equal(observation[:, SPEC.slices["mask"]], action_mask)
-        assert action_mask.any(axis=1).all()
-    assert sum(len(observation) for observation, _ in asked) < 31 * SIZE
-    assert any(0 < len(observation) < SIZE for observation, _ in asked)
-    env.opponent = _walk
-    env.reset()
-    assert np.all(env.step(np.full(SIZE, 3))[2])
-    env.opponent = lambda observation, action_mask: np.zeros((len(observation), 1), int)
-    with pytest.raises(
-        ValueError, match=r"^the opponent's actions must be integers of shape \(\d+,\), got shape .*\.$"
-    ):
-        env.reset()
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("seat", SEATS)
-@pytest.mark.parametrize("wrong", ["raises", "floats"])
-def test_a_failing_opponent_breaks_the_games_until_a_full_reset(mode: AutoresetMode, seat: Any, wrong: str) -> None:
-    def fails(observation: Any, action_mask: Any) -> Any:
-        if wrong == "raises":
-            raise OSError("gone")
-        return np.zeros(len(observation))
-
-    cut_short = r"^the opponent or an interrupt cut the last step or reset short; call reset before step\.$"
-    whole = BargainVectorEnv(num_envs=4, seat=seat, seed=3, autoreset_mode=mode, opponent=odd_policy(SPEC))
-    env = BargainVectorEnv(num_envs=4, seat=seat, seed=3, autoreset_mode=mode, opponent=odd_policy(SPEC))
-    env.reset()
-    env.opponent = fails
-    with pytest.raises((OSError, ValueError)):
-        env.step(np.zeros(4, int))
-    episodes = env.engine.get_state()["episode"].copy()
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match=cut_short):
-            env.step(np.zeros(4, int))
-    with pytest.raises(RuntimeError, match=r"^the reset after a step or reset that was cut short takes no reset_mask"):
-        env.reset(options={"reset_mask": np.ones(4, bool)})
-    assert np.array_equal(env.engine.get_state()["episode"], episodes)
-    if seat != 0:
-        with pytest.raises((OSError, ValueError), match=r"gone|the opponent's"):
-            env.reset()
-        with pytest.raises(RuntimeError, match=cut_short):
-            env.step(np.zeros(4, int))
-    env.opponent = odd_policy(SPEC)
-    for _ in range(3 if seat != 0 else 2):
-        expected = whole.reset()
-    assert data_equivalence(env.reset(), expected)
-    assert data_equivalence(env.step(np.full(4, 3)), whole.step(np.full(4, 3)))
-
-
-def test_an_opponent_that_fails_in_the_first_reset() -> None:
-    def fails(observation: Any, action_mask: Any) -> Any:
-        raise OSError("gone")
-
-    env, whole = (BargainVectorEnv(num_envs=4, seat="alternate", seed=3) for _ in range(2))
-    env.opponent = fails
-    with pytest.raises(OSError, match="gone"):
-        env.reset()
-    with pytest.raises(RuntimeError, match="cut the last step or reset short"):
-        env.step(np.zeros(4, int))
-    env.opponent = None
-    whole.reset()
-    assert data_equivalence(env.reset(), whole.reset())
-
-
-def test_an_interrupted_opening_leaves_automatic_resets_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    env, whole = (BargainVectorEnv(num_envs=1, seat="alternate", seed=3) for _ in range(2))
-    step = env.engine.step
-
-    def interrupted(*arguments: Any) -> None:
-        if not env.engine.autoreset:  # as it is while the opponent opens a game
-            raise KeyboardInterrupt
-        step(*arguments)
-
-    env.reset()
-    with monkeypatch.context() as patch:
-        patch.setattr(env.engine, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            env.step([WALK])
-    assert data_equivalence(env.reset(seed=3), whole.reset())
-    assert data_equivalence(env.step([WALK]), whole.step([WALK]))
-
-
-def test_a_refused_reset_leaves_the_games_as_they_are() -> None:
-    env = BargainVectorEnv(num_envs=4, seat="alternate", seed=3)
-    env.reset()
-    state = env.engine.get_state()
-    with pytest.raises(ValueError, match="unknown reset options"):
-        env.reset(options={"outsides": np.ones((4, 2), int)})
-    assert data_equivalence(state, env.engine.get_state())
-    env.step(np.zeros(4, int))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -340,10 +215,10 @@ def test_any_integer_dtype_plays(dtype: type) -> None:
 @pytest.mark.parametrize("seat", [0, 1])
 def test_copies_unless_told_otherwise(seat: Any) -> None:
     copying, sharing = (BargainVectorEnv(num_envs=SIZE, seat=seat, seed=4, copy=copy) for copy in (True, False))
-    kept = list(_play(copying, 20))
-    then = [copy.deepcopy(step) for step in _play(copying, 20, seed=4)]
+    kept = list(play_vector(copying, 20))
+    then = [copy.deepcopy(step) for step in play_vector(copying, 20, seed=4)]
     assert data_equivalence(kept, then)
-    for (_, *shared), (_, *copied) in zip(_play(sharing, 20), then, strict=True):
+    for (_, *shared), (_, *copied) in zip(play_vector(sharing, 20), then, strict=True):
         assert data_equivalence(shared, copied)
     sharing.reset(seed=4)
     for _, actions, copied in then:
@@ -358,7 +233,7 @@ def test_copies_unless_told_otherwise(seat: Any) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_handed_out_may_be_written_into(mode: AutoresetMode) -> None:
     first, second = (BargainVectorEnv(num_envs=SIZE, seat="alternate", seed=4, autoreset_mode=mode) for _ in range(2))
-    results = zip(_play(first, 20), _play(second, 20), strict=True)
+    results = zip(play_vector(first, 20), play_vector(second, 20), strict=True)
     for (_, actions, result), (_, same_actions, same) in results:
         assert data_equivalence((actions, result[1:]), (same_actions, same[1:]))
         infos = result[4]

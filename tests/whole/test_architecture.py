@@ -51,7 +51,7 @@ ROOMS: dict[str, Room] = {
     "env.cuda_engine": Room("numpy torch env.checks env.cuda_launcher env.cuda_source env.engine env.layout env.spec"),
     "env.rendering": Room("numpy env.checks env.engine env.reference env.spec", "env.drawing"),
     "env.drawing": Room("numpy PIL env.reference env.spec"),
-    "env.one_game": Room("numpy env.spec"),
+    "env.one_game": Room("numpy env.checks env.spec"),
     "env.pettingzoo_common": Room("numpy gymnasium pettingzoo env.layout env.rendering env.spec"),
     "env.pettingzoo_env": Room(
         "numpy gymnasium pettingzoo env.checks env.engine env.one_game env.pettingzoo_common env.rendering env.spec"

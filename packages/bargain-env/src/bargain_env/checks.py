@@ -111,16 +111,32 @@ def check_deal(spec: GameSpec, num_envs: int, values: Any, outside: Any, selecte
     return dealt_values, dealt_outside
 
 
-def check_rollout(out: Mapping[str, Any], known: Sequence[str] = ROLLOUT_KEYS) -> int:
-    """Returns the steps `T` of the arrays `out`, whose names must be among `known`.
+def check_reset_options(
+    options: Mapping[str, Any] | None, known: Sequence[str] = ("values", "outside", "reset_mask")
+) -> dict[str, Any]:
+    """Returns a copy of the options of `reset`.
 
     Raises:
-        ValueError: If there is no array, one has an unknown name, or they differ in their first dimension.
+        ValueError: If one is not among `known`.
+    """
+    given = dict(options or {})
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"unknown reset options: {', '.join(unknown)}; known: {', '.join(known)}.")
+    return given
+
+
+def check_rollout_arrays(out: Mapping[str, Any], known: Sequence[str] = ROLLOUT_KEYS, *, complete: bool = False) -> int:
+    """Returns the steps `T` of the arrays `out`, whose names must be among `known`, or all of these if `complete`.
+
+    Raises:
+        ValueError: If there is no array, one is unknown or missing, or they differ in their first dimension.
     """
     if not isinstance(out, Mapping):
         raise ValueError(f"out must be a dictionary of arrays, got {type(out).__name__}.")
     if not out or not set(out) <= set(known):
         raise ValueError(f"out may hold the arrays {', '.join(known)}; got {', '.join(out) or 'none'}.")
+    if complete and (missing := [name for name in known if name not in out]):
+        raise ValueError(f"out lacks {', '.join(missing)}.")
     steps = {name: np.shape(array)[:1] for name, array in out.items()}
     if len(set(steps.values())) != 1 or () in steps.values():
         raise ValueError(f"the arrays of out must share their first dimension T, got {steps}.")

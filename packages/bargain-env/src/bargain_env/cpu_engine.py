@@ -18,7 +18,8 @@ from bargain_env.checks import (
     check_deal,
     check_flag,
     check_integer,
-    check_rollout,
+    check_reset_options,
+    check_rollout_arrays,
     check_seed,
     check_state,
 )
@@ -109,10 +110,7 @@ class CpuEngine:
             ValueError: If an option is unknown or an array has the wrong shape, dtype or range.
         """
         core = self._open_core()
-        options = dict(options or {})
-        unknown = sorted(set(options) - {"values", "outside", "reset_mask"})
-        if unknown:
-            raise ValueError(f"unknown reset options: {', '.join(unknown)}; known: values, outside, reset_mask.")
+        options = check_reset_options(options)
         rows = options.get("reset_mask")
         if rows is not None:
             rows = check_array("reset_mask", rows, (self.num_envs,), np.bool_)
@@ -182,9 +180,7 @@ class CpuEngine:
             ValueError: If `out` lacks an array or holds another one, or an array has the wrong shape or dtype, or is
                 not writable and contiguous.
         """
-        core, steps = self._open_core(), check_rollout(out, VIEW_KEYS)
-        if missing := [name for name in VIEW_KEYS if name not in out]:
-            raise ValueError(f"out lacks {', '.join(missing)}.")
+        core, steps = self._open_core(), check_rollout_arrays(out, VIEW_KEYS, complete=True)
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, array in out.items():
             _check_output(name, array, *layout[name])
@@ -198,7 +194,7 @@ class CpuEngine:
             ValueError: If `stream` is out of range, `out` is empty or holds an unknown name, or an array has the wrong
                 shape or dtype, or is not writable and contiguous.
         """
-        core, steps = self._open_core(), check_rollout(out)
+        core, steps = self._open_core(), check_rollout_arrays(out)
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, array in out.items():
             _check_output(name, array, *layout[name])

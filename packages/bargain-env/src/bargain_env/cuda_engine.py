@@ -19,7 +19,8 @@ from bargain_env.checks import (
     check_deal,
     check_flag,
     check_integer,
-    check_rollout,
+    check_reset_options,
+    check_rollout_arrays,
     check_seed,
     check_state,
 )
@@ -124,10 +125,7 @@ class CudaEngine:
             ValueError: If an option is unknown or an array has the wrong shape, dtype or range.
         """
         self._open_launcher()
-        options = dict(options or {})
-        unknown = sorted(set(options) - {"values", "outside", "reset_mask"})
-        if unknown:
-            raise ValueError(f"unknown reset options: {', '.join(unknown)}; known: values, outside, reset_mask.")
+        options = check_reset_options(options)
         rows = self._selected_rows(options.get("reset_mask"))
         explicit = self._explicit_deals(options.get("values"), options.get("outside"), rows)
         if seed is not None:
@@ -201,9 +199,7 @@ class CudaEngine:
                 not contiguous and on the engine's device.
         """
         self._open_launcher()
-        steps = check_rollout(out, VIEW_KEYS)
-        if missing := [name for name in VIEW_KEYS if name not in out]:
-            raise ValueError(f"out lacks {', '.join(missing)}.")
+        steps = check_rollout_arrays(out, VIEW_KEYS, complete=True)
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, tensor in out.items():
             self._check_tensor(name, tensor, *layout[name])
@@ -219,7 +215,7 @@ class CudaEngine:
                 shape or dtype, or is not contiguous and on the engine's device.
         """
         self._open_launcher()
-        steps, stream = check_rollout(out), check_seed(stream, "stream")
+        steps, stream = check_rollout_arrays(out), check_seed(stream, "stream")
         layout = rollout_layout(self.spec, self.num_envs, steps)
         for name, tensor in out.items():
             self._check_tensor(name, tensor, *layout[name])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bargain_env.checks import check_reset_options
 from bargain_env.spec import GameSpec
 
 
@@ -30,11 +31,8 @@ def one_game_options(
     given = {name: part for name, part in (options or {}).items() if name not in ignored}
     if given.get("reset_mask", ...) is None:
         del given["reset_mask"]
-    unknown = sorted(set(given) - set(shapes))
-    if unknown:
-        raise ValueError(f"unknown reset options: {', '.join(unknown)}; known: {', '.join(shapes)}.")
     batched = {}
-    for name, part in given.items():
+    for name, part in check_reset_options(given, tuple(shapes)).items():
         if part is not None:
             array = np.asarray(part)
             if array.shape != shapes[name] or array.dtype.kind not in "iu":

@@ -177,8 +177,6 @@ class BargainParallelEnv(ParallelEnv, EzPickle):
         Raises:
             RuntimeError: If the environment was built without a render mode.
         """
-        if self.render_mode is None:
-            raise RuntimeError("render needs an environment that was built with a render_mode.")
         return render_row(self.engine, self.render_mode)
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ def check_render_mode(render_mode: str | None) -> None:
         _drawing()
 
 
-def render_row(engine: Engine, render_mode: str, row: int = 0) -> Rendering:
+def render_row(engine: Engine, render_mode: str | None, row: int = 0) -> Rendering:
     """Renders the game that stands in `row` of `engine`; copies the engine's state, so it is not for large batches.
 
     With automatic resets a game that has just ended is no longer there, and its successor is shown.
@@ -49,8 +49,11 @@ def render_row(engine: Engine, render_mode: str, row: int = 0) -> Rendering:
         What `render` returns.
 
     Raises:
+        RuntimeError: If the mode is None, that of an environment built without one.
         ValueError: If the mode is unknown, or there is no such row.
     """
+    if render_mode is None:
+        raise RuntimeError("render needs an environment that was built with a render_mode.")
     row = check_integer("row", row, 0, engine.num_envs - 1)
     state = engine.get_state()
     values, outside, moves = (np.asarray(_host(state[name][row])) for name in ("values", "outside", "actions"))

@@ -25,9 +25,9 @@ class TimeMajorCollector(BaseCollector):
     observations: they are the observations of row `t + 1`, and after the last row `env.current_root()`. TorchRL's
     `Collector` with the same environment and policy yields the same numbers, batch first.
 
-    A step costs the engine's own, writing what differs from what the rollout still holds, and the policy. Nothing is
-    allocated after the first rollout, and nothing waits for a GPU. The memory of a rollout is overwritten by the next
-    one and must not be written into by others.
+    A step costs the engine's own, writing what differs from what the rollout still holds, and the policy. No rows are
+    allocated after the first rollout, and nothing here waits for a GPU. The memory of a rollout is overwritten by the
+    next one and must not be written into by others.
 
     Args:
         env: The games, played on from where they stand; closed by `shutdown`.
