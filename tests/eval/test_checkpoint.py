@@ -228,7 +228,7 @@ def test_without_torch_the_error_names_the_extra(tmp_path: Path, monkeypatch: py
 
 
 def test_importing_the_stores_loads_no_torch() -> None:
-    code = "import sys, bargain_eval.checkpoint, bargain_eval.results_cli; print('torch' in sys.modules)"
+    code = "import sys, bargain_eval.checkpoint, bargain_eval.commands.results; print('torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"

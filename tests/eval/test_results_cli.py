@@ -11,7 +11,7 @@ import torch
 import tyro
 from bargain_eval.checkpoint import make_checkpoint
 from bargain_eval.results import ResultsManager
-from bargain_eval.results_cli import ResultsOptions, results
+from bargain_eval.commands.results import ResultsOptions, results
 
 
 class TouchFile:

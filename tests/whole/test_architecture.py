@@ -20,7 +20,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {short: ROOT / f"packages/bargain-{short}" for short in ("env", "eval", "train")}
 MAX_LINES = 500
-BROUGHT_BY = {"tensordict": "torchrl", "yaml": "pyyaml", "PIL": "pillow", "pyspiel": "open-spiel", "cuda": "cuda-core"}
+BROUGHT_BY = {
+    "tensordict": "torchrl",
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "pyspiel": "open-spiel",
+    "cuda": "cuda-core",
+    "dask": "distributed",
+}
 """The distribution to declare where it is not named like the module; torchrl brings the tensordict that fits it."""
 
 
@@ -73,12 +80,26 @@ ROOMS: dict[str, Room] = {
     "eval.policy": Room("numpy env.spec", "torch"),
     "eval.registry": Room("env.spec eval.policy", "env.cuda_device"),
     "eval.baselines": Room("numpy env.spec eval.policy"),
+    "eval.heuristics": Room("numpy env.spec eval.policy eval.baselines"),
+    "eval.pretrained": Room("numpy env.spec eval.policy"),
     "eval.equilibria": Room("numpy env.spec eval.policy eval.baselines"),
     "eval.mixture": Room("numpy env.spec eval.policy"),
     # how it is measured
     "eval.game_rows": Room("numpy env.reference"),
     "eval.arena": Room("numpy env.engine env.reference env.spec eval.policy eval.game_rows"),
     "eval.evaluate": Room("numpy env.spec eval.policy eval.registry eval.game_rows eval.arena"),
+    "eval.measures": Room("numpy env.reference env.spec eval.game_rows"),
+    "eval.executor": Room("", "dask distributed ray submitit"),
+    "eval.crossplay": Room("numpy env.spec eval.*"),
+    "eval.metagame": Room("eval.metagame.*"),
+    "eval.metagame.*": Room("numpy scipy eval.metagame.*"),
+    "eval.exact": Room("eval.exact.*"),
+    "eval.exact.*": Room("numpy scipy env.* eval.policy eval.game_rows eval.arena eval.mixture eval.exact.*", "torch"),
+    # how it is shown
+    "eval.llm": Room("eval.llm.*"),
+    "eval.llm.*": Room("numpy env.* eval.policy eval.llm.*"),
+    "eval.report": Room("eval.report.*"),
+    "eval.report.*": Room("numpy matplotlib jinja2 env.* eval.*"),
     # how it is stored
     "eval.files": Room(""),
     "eval.versions": Room(""),
@@ -88,8 +109,9 @@ ROOMS: dict[str, Room] = {
     # the command line
     "eval.cli_tools": Room("pydantic tyro eval.policy"),
     "eval.game_options": Room("pydantic env.spec"),
-    "eval.results_cli": Room("pydantic rich eval.files eval.results.*", "eval.evaluate"),
-    "eval.cli": Room("pydantic rich env.spec eval.*"),
+    "eval.commands": Room(""),
+    "eval.commands.*": Room("numpy pydantic rich env.* eval.*"),
+    "eval.cli": Room("eval.cli_tools", "eval.commands.*"),
     # what every training run is made of
     "train": Room("", "train.loggers"),
     "train.config": Room("pydantic env.spec eval.game_options"),

@@ -180,7 +180,8 @@ def _checked_actions(policy: Policy, chosen: Any, num_games: int, reference: Any
 def _rows(engine: Engine, games: NDArray[np.int64], illegal: NDArray[np.int64]) -> GameRows:
     spec = engine.spec
     values, outside = (to_numpy(array).astype(np.int64) for array in (engine.values, engine.outside))
-    outcome, offer, decisions = (to_numpy(array).copy() for array in (engine.outcome, engine.offer, engine.decisions))
+    recorded = engine.outcome, engine.offer, engine.decisions, engine.actions
+    outcome, offer, decisions, actions = (to_numpy(array).copy() for array in recorded)
     to_seat_1 = spec.offers[np.maximum(offer, 0)]
     bundles = np.stack([np.asarray(spec.item_quantities) - to_seat_1, to_seat_1], axis=1)
     points = np.where((outcome == DEAL)[:, None], (values * bundles).sum(axis=2), outside)
@@ -198,6 +199,7 @@ def _rows(engine: Engine, games: NDArray[np.int64], illegal: NDArray[np.int64]) 
         offer=offer,
         decisions=decisions,
         illegal=illegal,
+        actions=actions,
     )
 
 

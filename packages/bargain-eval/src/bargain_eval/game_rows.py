@@ -1,6 +1,6 @@
 """What a match leaves behind: one row per game, and the summary of the rows.
 
-Legend: `N` games, 2 seats, `I` item types.
+Legend: `N` games, 2 seats, `I` item types, `D` = `max_turns` decisions.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class GameRows:
         offer: `[N]` int16, the accepted offer, -1 after a walk.
         decisions: `[N]` int8, moves made.
         illegal: `[N, 2]` int64, illegal actions of each seat (each was executed as walk).
+        actions: `[N, D]` int16, the moves as executed, then -1.
     """
 
     game: NDArray[np.int64]
@@ -44,6 +45,7 @@ class GameRows:
     offer: NDArray[np.int16]
     decisions: NDArray[np.int8]
     illegal: NDArray[np.int64]
+    actions: NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.game)
@@ -87,6 +89,7 @@ class GameRows:
                 "offer": int(self.offer[n]) if self.outcome[n] == DEAL else None,
                 "decisions": int(self.decisions[n]),
                 "rounds": (int(self.decisions[n]) + 1) // 2,
+                "actions": self.actions[n, : self.decisions[n]].tolist(),
                 **{
                     f"{name}_{seat}": getattr(self, name)[n, seat].tolist()
                     for seat in range(2)

@@ -1,0 +1,1 @@
+"""The commands of `bargain-eval`, one module each: an options dataclass, and the function that runs it."""

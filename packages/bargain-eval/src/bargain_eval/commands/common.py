@@ -1,0 +1,45 @@
+"""The options that every command which plays games has, and how tables are printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from rich.console import Console
+from rich.progress import track
+
+from bargain_eval.game_options import GameOptions
+
+PIPE_WIDTH = 120
+"""Width of a table in columns where the output is no terminal."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayOptions(GameOptions):
+    """Which game is played, from which seed, where, and what is printed."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the deals and of the policies' randomness."""
+    device: str = "cpu"
+    """Where the games and the policies run: cpu, cuda, cuda:k, or auto, which is a GPU if one can be used."""
+    results_dir: str = "results"
+    """The folder of stored runs, for policies named run:RUN_ID."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+
+def console() -> Console:
+    """Returns a console on stdout, `PIPE_WIDTH` wide where that is no terminal, that prints text as it stands."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def progress(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
+    """Yields `items` with a progress bar on stderr, which shows rate and time left; none where that is no terminal."""
+    bar = Console(stderr=True)
+    return track(items, title, total=total, console=bar, transient=True, disable=not bar.is_terminal)
