@@ -16,10 +16,20 @@ else. A bad value is answered by one sentence and exit code 2."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `bargain-eval` with `argv` (the arguments of the process if None) and returns the exit code."""
     from bargain_eval.commands.baselines import BaselinesOptions, baselines
+    from bargain_eval.commands.best_response import BestResponseOptions, best_response
+    from bargain_eval.commands.exact import ExactOptions, exact
+    from bargain_eval.commands.metagame import MetagameOptions, metagame
+    from bargain_eval.commands.play import PlayGameOptions, play_game
+    from bargain_eval.commands.report import ReportOptions, report
     from bargain_eval.commands.results import ResultsOptions, results
 
     commands: dict[str, Command] = {
         "baselines": (BaselinesOptions, baselines),
+        "best-response": (BestResponseOptions, best_response),
+        "exact": (ExactOptions, exact),
+        "metagame": (MetagameOptions, metagame),
+        "play": (PlayGameOptions, play_game),
+        "report": (ReportOptions, report),
         "results": (ResultsOptions, results),
     }
     return run_cli("bargain-eval", _DESCRIPTION, commands, argv)
