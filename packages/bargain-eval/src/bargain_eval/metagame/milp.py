@@ -1,0 +1,233 @@
+"""Nash equilibria by mixed-integer programming: of all equilibria, one of maximal entropy or maximal welfare.
+
+The program is formulation 1 of Sandholm, Gilpin and Conitzer (2005): a binary variable says of each policy that it is
+no best response, and then its probability is 0. Entropy is bounded from above by tangents of x log x, and a tangent is
+added at each solution until the bound is met. The last program fixes the binary variables and is solved to 1e-9.
+
+Legend: `M` rows, `N` columns, payoffs `[M, N, 2]`. Variables are x `[M]`, y `[N]`, both seats' values, b `[M]`,
+c `[N]` (1 = no best response), and t `[M + N]`, a lower bound of x log x.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+
+from bargain_eval.metagame.solution import Floats, Solution, check_payoffs, independent, unit_payoffs
+
+Objective = Literal["max_entropy", "max_welfare"]
+
+_TANGENTS = (0.02, 0.06, 0.12, 0.2, 0.33, 0.5, 0.75, 1.0)
+_ENTROPY_GAP = 1e-4  # nats between the entropy found and its upper bound
+_POLISH_GAP = 1e-8
+_MAX_PROGRAMS = 25
+_MAX_POLISH = 100
+_GOOD_REGRET = 1e-6  # in units of each seat's payoff range
+_TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+
+
+def max_entropy_nash(payoffs: Floats, *, time_limit: float = 60.0) -> Solution:
+    """Returns the Nash equilibrium of maximal entropy, the sum of both mixtures' (MENE, Ortiz et al. 2007).
+
+    Scaling or shifting a seat's payoffs changes nothing. A copy of a policy does: it draws probability to its kind.
+    Costs milliseconds where few policies are undominated, about a second for 10 x 10 random payoffs, and grows fast.
+
+    Args:
+        payoffs: `[M, N, 2]`.
+        time_limit: Seconds for each program; at the limit the best equilibrium found is returned, not converged.
+
+    Raises:
+        ValueError: If a payoff is missing or the shape is wrong.
+    """
+    return _solve(payoffs, "max_entropy", time_limit)
+
+
+def max_welfare_nash(payoffs: Floats, *, time_limit: float = 60.0) -> Solution:
+    """Returns a Nash equilibrium of maximal total payoff; its payoffs do not depend on copies of policies.
+
+    Costs less than `max_entropy_nash`: one program. Arguments and errors are the same.
+    """
+    return _solve(payoffs, "max_welfare", time_limit)
+
+
+def symmetric_nash(payoff: Floats, objective: Objective = "max_entropy", *, time_limit: float = 60.0) -> Solution:
+    """Returns the symmetric equilibrium of a symmetric game that has maximal entropy or welfare.
+
+    Args:
+        payoff: `[N, N]`, what the row's policy earns against the column's; the column's payoffs are the transpose.
+        objective: What is maximal among symmetric equilibria.
+        time_limit: As in `max_entropy_nash`.
+
+    Raises:
+        ValueError: If a payoff is missing or the matrix is not square.
+    """
+    table = np.asarray(payoff, dtype=np.float64)
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise ValueError(f"a symmetric game needs a square table [N, N], got shape {table.shape}.")
+    return _solve(np.stack([table, table.T], axis=2), objective, time_limit, symmetric=True)
+
+
+def undominated(payoffs: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the rows and columns left after removing strictly dominated policies again and again."""
+    rows, columns = np.arange(payoffs.shape[0]), np.arange(payoffs.shape[1])
+    while True:
+        inner = payoffs[np.ix_(rows, columns)]
+        worse_rows = (inner[None, :, :, 0] < inner[:, None, :, 0]).all(axis=2).any(axis=0)
+        worse_columns = (inner[:, None, :, 1] < inner[:, :, None, 1]).all(axis=0).any(axis=0)
+        if not worse_rows.any() and not worse_columns.any():
+            return rows, columns
+        rows, columns = rows[~worse_rows], columns[~worse_columns]
+
+
+def _solve(payoffs: Floats, objective: Objective, time_limit: float, symmetric: bool = False) -> Solution:
+    table = check_payoffs(payoffs)
+    scaled = unit_payoffs(table)
+    rows, columns = undominated(scaled)
+    inner = scaled[np.ix_(rows, columns)]
+    worth = np.ptp(table, axis=(0, 1))
+    program = _Program(inner, worth, objective, symmetric, time_limit)
+    x, y, proven = program.solve()
+    row, column = np.zeros(table.shape[0]), np.zeros(table.shape[1])
+    row[rows], column[columns] = x, y
+    name = "mene" if objective == "max_entropy" else "max_welfare"
+    found = independent(name, table, row, column, converged=proven, iterations=program.programs)
+    exact = all(regret <= _GOOD_REGRET * scale for regret, scale in zip(found.regret, worth.tolist(), strict=True))
+    return dataclasses.replace(found, converged=proven and exact)
+
+
+class _Program:
+    def __init__(
+        self, payoffs: Floats, worth: Floats, objective: Objective, symmetric: bool, time_limit: float
+    ) -> None:
+        self.num_rows, self.num_columns = payoffs.shape[:2]
+        size = self.num_rows + self.num_columns
+        self.mix, self.values, self.idle = slice(0, size), slice(size, size + 2), slice(size + 2, 2 * size + 2)
+        self.entropy = slice(2 * size + 2, 3 * size + 2)
+        self.length, self.objective, self.time_limit, self.programs = 3 * size + 2, objective, time_limit, 0
+        self.cost = np.zeros(self.length)
+        if objective == "max_welfare":
+            self.cost[self.values] = -worth / max(float(worth.max()), 1e-300)
+        else:
+            self.cost[self.entropy] = 1.0
+        self.rows: list[Floats] = []
+        self.low: list[float] = []
+        self.high: list[float] = []
+        self._add_equilibrium(payoffs, symmetric)
+        if objective == "max_entropy":
+            for point in _TANGENTS:
+                self._add_tangents(np.full(size, point))
+
+    def _add(self, row: Floats, low: float, high: float) -> None:
+        self.rows.append(row)
+        self.low.append(low)
+        self.high.append(high)
+
+    def _add_equilibrium(self, payoffs: Floats, symmetric: bool) -> None:
+        identity, first = np.eye(self.length), self.num_rows
+        tables = payoffs[:, :, 0], payoffs[:, :, 1].T
+        others, offsets = (slice(first, first + self.num_columns), slice(0, first)), (0, first)
+        for seat, (table, other, offset) in enumerate(zip(tables, others, offsets, strict=True)):
+            self._add(identity[offset : offset + len(table)].sum(axis=0), 1.0, 1.0)
+            largest = (table.max(axis=0) - table).max(axis=1)
+            for policy in range(len(table)):
+                short = identity[self.values][seat].copy()  # the seat's value less what this policy earns
+                short[other] -= table[policy]
+                self._add(short, 0.0, np.inf)
+                idle = identity[self.idle.start + offset + policy]
+                self._add(short - largest[policy] * idle, -np.inf, 0.0)
+                self._add(identity[offset + policy] + idle, -np.inf, 1.0)
+        if symmetric:
+            for policy in range(first):
+                self._add(identity[policy] - identity[first + policy], 0.0, 0.0)
+
+    def _add_tangents(self, points: Floats) -> None:
+        """Adds t >= (1 + log p) x - p (1 - b), a tangent of x log x where the policy may be played, 0 where not."""
+        for index, point in enumerate(points):
+            if point > 1e-9:
+                row = np.zeros(self.length)
+                row[self.entropy.start + index] = 1.0
+                row[index] = -(1.0 + np.log(point))
+                row[self.idle.start + index] = -point
+                self._add(row, -point, np.inf)
+
+    def _bounds(self) -> tuple[Floats, Floats]:
+        low, high = np.zeros(self.length), np.ones(self.length)
+        low[self.entropy], high[self.entropy] = -1.0, 0.0
+        return low, high
+
+    def solve(self) -> tuple[Floats, Floats, bool]:
+        """Returns both mixtures, and whether they are proven to be best."""
+        integrality = np.zeros(self.length)
+        integrality[self.idle] = 1
+        best, best_entropy, proven = None, -np.inf, False
+        while self.programs < _MAX_PROGRAMS:
+            self.programs += 1
+            options = {"time_limit": self.time_limit, "mip_rel_gap": 1e-6}
+            constraint = LinearConstraint(np.array(self.rows), self.low, self.high)
+            result = milp(
+                self.cost,
+                constraints=constraint,
+                integrality=integrality,
+                bounds=Bounds(*self._bounds()),
+                options=options,
+            )
+            if result.x is None:
+                break
+            x, entropy = self._polish(result.x)
+            if entropy > best_entropy:
+                best, best_entropy = x, entropy
+            if self.objective == "max_welfare":
+                proven = result.status == 0
+                break
+            if result.status != 0:
+                break
+            if -result.fun - best_entropy <= _ENTROPY_GAP:
+                proven = True
+                break
+            self._add_tangents(result.x[self.mix])
+            self._add_tangents(x)
+        if best is None:  # numerical trouble or the time limit: uniform play, which does not claim to be a solution
+            best = np.r_[np.full(self.num_rows, 1 / self.num_rows), np.full(self.num_columns, 1 / self.num_columns)]
+        return best[: self.num_rows], best[self.num_rows :], proven
+
+    def _polish(self, found: Floats) -> tuple[Floats, float]:
+        """Returns the mixtures of the best equilibrium with the same best responses, to 1e-9, and its entropy."""
+        low, high = self._bounds()
+        idle = np.round(found[self.idle])
+        low[self.idle] = high[self.idle] = idle
+        best, best_entropy, kept = found[self.mix], -np.inf, len(self.rows)
+        for _ in range(1 if self.objective == "max_welfare" else _MAX_POLISH):
+            result = self._linear_program(low, high)
+            if result.x is None:
+                break
+            mix = result.x[self.mix]
+            if _entropy(mix) > best_entropy:
+                best, best_entropy = mix, _entropy(mix)
+            if -result.fun - best_entropy <= _POLISH_GAP:
+                break
+            self._add_tangents(mix)
+        del self.rows[kept:], self.low[kept:], self.high[kept:]
+        return best, _entropy(best)
+
+    def _linear_program(self, low: Floats, high: Floats) -> Any:
+        rows, lows, highs = np.array(self.rows), np.array(self.low), np.array(self.high)
+        equal, above, below = lows == highs, np.isfinite(lows) & (lows < highs), np.isfinite(highs) & (lows < highs)
+        return linprog(
+            self.cost,
+            A_ub=np.concatenate([rows[below], -rows[above]]),
+            b_ub=np.concatenate([highs[below], -lows[above]]),
+            A_eq=rows[equal],
+            b_eq=lows[equal],
+            bounds=np.stack([low, high], axis=1),
+            method="highs",
+            options=_TIGHT,
+        )
+
+
+def _entropy(mix: Floats) -> float:
+    played = mix[mix > 0]
+    return float(-(played * np.log(played)).sum())
