@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bargain_eval.arena import play, play_paired
     from bargain_eval.baselines import AlwaysWalkPolicy, FairSplitPolicy, GreedyPolicy, RandomPolicy
-    from bargain_eval.equilibria import TioliPolicy
+    from bargain_eval.equilibria import TioliPolicy, TioliSecondPolicy
     from bargain_eval.evaluate import evaluate_policy
     from bargain_eval.game_rows import GameRows, PairedRows
+    from bargain_eval.heuristics import AspirationPolicy, MyopicPolicy, SoftPolicy, ToughPolicy
     from bargain_eval.mixture import Mixture
     from bargain_eval.policy import Policy, PolicyRequest
+    from bargain_eval.pretrained import PretrainedPolicy
     from bargain_eval.registry import load_policy, policy_names
     from bargain_eval.results import ResultsManager
 
@@ -22,16 +24,22 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlwaysWalkPolicy",
+    "AspirationPolicy",
     "FairSplitPolicy",
     "GameRows",
     "GreedyPolicy",
     "Mixture",
+    "MyopicPolicy",
     "PairedRows",
     "Policy",
     "PolicyRequest",
+    "PretrainedPolicy",
     "RandomPolicy",
     "ResultsManager",
+    "SoftPolicy",
     "TioliPolicy",
+    "TioliSecondPolicy",
+    "ToughPolicy",
     "evaluate_policy",
     "load_policy",
     "play",
@@ -42,11 +50,13 @@ __all__ = [
 _MODULES = {
     "arena": ("play", "play_paired"),
     "baselines": ("AlwaysWalkPolicy", "FairSplitPolicy", "GreedyPolicy", "RandomPolicy"),
-    "equilibria": ("TioliPolicy",),
+    "equilibria": ("TioliPolicy", "TioliSecondPolicy"),
     "evaluate": ("evaluate_policy",),
     "game_rows": ("GameRows", "PairedRows"),
+    "heuristics": ("AspirationPolicy", "MyopicPolicy", "SoftPolicy", "ToughPolicy"),
     "mixture": ("Mixture",),
     "policy": ("Policy", "PolicyRequest"),
+    "pretrained": ("PretrainedPolicy",),
     "registry": ("load_policy", "policy_names"),
     "results": ("ResultsManager",),
 }

@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `bargain-eval` with `argv` (the arguments of the process if None) and returns the exit code."""
     from bargain_eval.commands.baselines import BaselinesOptions, baselines
     from bargain_eval.commands.best_response import BestResponseOptions, best_response
+    from bargain_eval.commands.crossplay import CrossplayOptions, crossplay
     from bargain_eval.commands.exact import ExactOptions, exact
     from bargain_eval.commands.metagame import MetagameOptions, metagame
     from bargain_eval.commands.play import PlayGameOptions, play_game
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Command] = {
         "baselines": (BaselinesOptions, baselines),
         "best-response": (BestResponseOptions, best_response),
+        "crossplay": (CrossplayOptions, crossplay),
         "exact": (ExactOptions, exact),
         "metagame": (MetagameOptions, metagame),
         "play": (PlayGameOptions, play_game),
