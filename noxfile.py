@@ -29,6 +29,8 @@ INTEGRATIONS = {
     "rllib": ["ray[rllib]==2.60.0", "torch==2.13.0"],
 }
 
+EXECUTORS = ("ray", "submitit", "dask")
+
 WITHOUT_THE_OTHERS = """
 import sys
 import bargain_env
@@ -82,9 +84,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed of the games and of PPO, each against its limit and its peers, measured in one run."""
+    """Speed of the games, of PPO and of the evaluations, against limits and peers, measured in one run."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "benchmarks/env.py")
+    for name in ("exact", "best_response", "crossplay"):
+        session.run("python", f"benchmarks/{name}.py", env={"OMP_NUM_THREADS": "1"})
     session.run("python", "benchmarks/ppo.py")
     session.run("python", "benchmarks/ppo.py", "--parts")
 
@@ -190,6 +194,15 @@ def integrations(session: nox.Session, library: str) -> None:
     session.run("python", "-m", "pytest", "-q", *tests, "-k", library)
     if library == "rllib":  # it pins the oldest gymnasium that we support
         session.run("python", "-m", "pytest", "-q", *EXTENSION_TESTS, *GYMNASIUM_TESTS)
+
+
+@nox.session
+@nox.parametrize("library", EXECUTORS, ids=EXECUTORS)
+def executors(session: nox.Session, library: str) -> None:
+    """A cross-play on a cluster of this machine, by each library that can make one, in an environment of its own."""
+    packages = ("./packages/bargain-env", f"./packages/bargain-eval[{library}]")
+    session.install("-c", CONSTRAINTS, "pytest", *packages)
+    session.run("python", "-m", "pytest", "-q", "tests/eval/test_executor.py", "-k", library)
 
 
 def _fresh_environment(session: nox.Session, *wheels: str) -> str:

@@ -205,7 +205,7 @@ def test_mimicking_never_beats_the_best_response(name: str, seat: int) -> None:
     ("flags", "words"),
     [
         ("--policy rondom", "random"),
-        ("--policy random --repeats 1", "--repeats"),
+        ("--policy random --repeats 2", "--repeats"),
         ("--policy random --confidence 1.5", "--confidence"),
         ("--policy random --game mini-b --rounds 3", "--game"),
         ("", "--policy"),
@@ -232,7 +232,7 @@ def test_the_command_prints_a_table_or_one_json_object(capsys: pytest.CaptureFix
 
 
 def test_impossible_budgets_are_refused() -> None:
-    with pytest.raises(ValueError, match="repeats must be at least 2"):
+    with pytest.raises(ValueError, match="repeats must be at least 3"):
         Budget(repeats=1)
     with pytest.raises(ValueError, match="confidence"):
         certify((RandomPolicy(), RandomPolicy()), confidence=1.0)

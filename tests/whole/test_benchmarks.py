@@ -61,6 +61,18 @@ def test_the_benchmark_of_learning_runs() -> None:
     assert table_rows(result.stdout)[-1][-1] == "NO"
 
 
+def test_the_benchmark_of_exact_evaluation_runs() -> None:
+    result = run("exact.py", "--repetitions", "1", "--iterations", "3", "--largest-values", "2", "3")
+    assert result.returncode == 0, result.stderr
+    assert len(table_rows(result.stdout)) >= 5
+
+
+def test_the_benchmark_of_best_responses_runs() -> None:
+    result = run("best_response.py", "--policy", "tioli", "--types", "32", "--own-types", "16", "--counters", "1")
+    assert result.returncode == 0, result.stderr
+    assert len(table_rows(result.stdout)) == 6
+
+
 @needs_compiler
 def test_the_puffer_style_game_is_ours(tmp_path: Path) -> None:
     game, engine = PufferGame(compile_library(tmp_path), GAMES), make_engine(num_envs=GAMES)

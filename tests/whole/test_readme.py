@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import re
@@ -23,6 +24,9 @@ MARKED = ("run", "test")
 SMALL = {
     "bargain-train": "--total-timesteps 128 --num-envs 8 --rollout-steps 8 --eval-games 20 --no-wandb",
     "bargain-eval baselines": "--num-games 100",
+    "bargain-eval best-response": "--types 64 --own-types 16 --counters 1 --repeats 3 --games 256 --threads 1",
+    "bargain-eval crossplay": "--num-games 50",
+    "bargain-eval metagame": "--bootstrap 20",
     "bargain-eval results --load": "--eval-games 20",
 }
 """Flags added to the commands that begin so; of a flag given twice the last counts."""
@@ -80,6 +84,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
         patch.chdir(folder)
         for seed in (1, 2):
             assert execute(f"bargain-train ppo --seed {seed} {SMALL['bargain-train']}") == 0
+        assert execute("bargain-eval crossplay --num-games 50") == 0
     ids = sorted(f"ppo_{path.name.removeprefix('run_')}" for path in (folder / "results/ppo").iterdir())
     return Store(folder, *ids)
 
@@ -116,7 +121,10 @@ def test_python_block(block: Block, store: Store) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(command: str, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(
+    command: str, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("walk\nno\n"))  # for what is played in the terminal
     if command.startswith("python -m pip install "):
         check_installation(command.removeprefix("python -m pip install "))
         return

@@ -46,11 +46,11 @@ class BestResponseOptions(PlayOptions):
     """Policies to try as deviations of seat 1."""
     types: Annotated[int, Field(ge=1)] = 2048
     """Types of the opponent in a sample; time and memory grow in proportion."""
-    own_types: Annotated[int, Field(ge=1)] = 128
+    own_types: Annotated[int, Field(ge=16)] = 128
     """Types of the responder in a sample."""
     counters: Annotated[int, Field(ge=1)] = 8
     """Counteroffers followed at each node; after the others the responder is told the opponent's type."""
-    repeats: Annotated[int, Field(ge=2)] = 4
+    repeats: Annotated[int, Field(ge=3)] = 4
     """Independent repetitions of the whole measurement."""
     games: Annotated[int, Field(ge=1)] = 131_072
     """Games in a repetition that tell what the policies earn, and what each responder earns."""

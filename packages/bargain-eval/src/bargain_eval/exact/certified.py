@@ -28,6 +28,7 @@ from bargain_eval.exact.types import sample_deals, sample_types
 from bargain_eval.policy import Policy
 
 _PLAN_COUNTERS = 2  # the plan needs the order of its moves, not their worth, so a smaller tree finds it
+_LEAST = {"repeats": 3, "own_types": 16, "mimic_types": 2}
 _MAX_NODES = 20_000
 _MAX_TABLE_BYTES = 2_000_000_000
 
@@ -38,10 +39,10 @@ class Budget:
 
     Attributes:
         types: Types of the opponent in a sample. Memory and most of the time grow in proportion.
-        own_types: Types of the responder in a sample.
+        own_types: Types of the responder in a sample, at least 16.
         counters: Counteroffers kept at each node. Time grows in proportion for seat 1's tree, and with the square for
             seat 0's in the standard game, in general with the number of own decisions before the last.
-        repeats: Independent repetitions, at least 2; the more, the smaller the quantile of Student's t.
+        repeats: Independent repetitions, at least 3; the more, the smaller the quantile of Student's t.
         games: Games of the profile itself in a repetition, which say what the seats earn without deviating.
         mimic_types: Types to be mimicked.
         mimic_games: Games of each of them in each half.
@@ -59,7 +60,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            least = 2 if field.name in ("repeats", "mimic_types") else 1
+            least = _LEAST.get(field.name, 1)
             if getattr(self, field.name) < least:
                 raise ValueError(f"{field.name} must be at least {least}, got {getattr(self, field.name)}.")
 
