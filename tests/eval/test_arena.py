@@ -12,6 +12,7 @@ from bargain_eval.baselines import AlwaysWalkPolicy, FairSplitPolicy, GreedyPoli
 from bargain_eval.equilibria import TioliPolicy
 from bargain_eval.evaluate import FINAL_EVAL_SEED, POOL, VALIDATION_SEED, evaluate_policy
 from bargain_eval.game_rows import GameRows, standard_error
+from bargain_eval.measures import study_deals
 from bargain_eval.mixture import Mixture
 from numpy.typing import NDArray
 
@@ -215,14 +216,24 @@ def test_paired_matches_share_their_deals_and_cluster_by_deal() -> None:
     assert itself["payoff_a"] == itself["payoff_b"]
 
 
-def test_a_total_above_first_best_is_a_broken_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "FIRST_BEST_TOTAL", 0.9)
-    policies = AlwaysWalkPolicy(), AlwaysWalkPolicy()
-    with pytest.raises(RuntimeError, match="broken measurement"):
-        play(policies, 5000, 0)
-    rows = play(policies, 5000, 0, deals=(np.full((5000, 2, 3), 9), np.full((5000, 2), 108)))
-    assert rows.payoff.sum(axis=1).mean() == 2
-    play((GreedyPolicy(GAMES["mini-a"]),) * 2, 5000, 0, spec=GAMES["mini-a"])
+@pytest.mark.parametrize("spec", [GameSpec(), GAMES["mini-a"], GameSpec((2, 1), max_rounds=2, discount=0.9)])
+def test_a_total_above_first_best_is_a_broken_measurement(spec: GameSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    policies = FairSplitPolicy(spec), FairSplitPolicy(spec)
+    rows = play(policies, 300, 0, spec=spec)
+    first_best = study_deals(rows.values, rows.outside, spec).first_best
+    honest, surplus = arena.game_points, 0.0
+
+    def generous(*arguments: Any) -> Any:
+        points, total = honest(*arguments)
+        points = points.astype(np.float64)
+        points[7, 0] = (first_best[7] + surplus - points[7, 1] / total[7, 1]) * total[7, 0]
+        return points, total
+
+    monkeypatch.setattr(arena, "game_points", generous)
+    assert play(policies, 300, 0, spec=spec).payoff[7].sum() == pytest.approx(first_best[7])
+    surplus = 1e-6
+    with pytest.raises(RuntimeError, match=r"broken measurement: the total of 1 of 300 games .* in game 7\."):
+        play(policies, 300, 0, spec=spec)
 
 
 def test_the_evaluation_averages_the_pool_over_both_seats() -> None:

@@ -151,7 +151,7 @@ def test_random_games_agree_with_all_their_equilibria(seeds: range) -> None:
         known = [float(np.einsum("i,j,ijp->", *pair, payoffs)) for pair in equilibria]
         assert welfare(best) == pytest.approx(max(known), abs=1e-6), seed
         mixed = max(entropy(*pair) for pair in equilibria)
-        assert entropy(most_mixed.row, most_mixed.column) >= mixed - 1e-3, seed
+        assert entropy(most_mixed.row, most_mixed.column) >= mixed - 2e-3, seed
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -161,9 +161,9 @@ def test_larger_games_are_solved_exactly(seed: int) -> None:
         assert solve(payoffs, solver).nash_conv <= 1e-9
 
 
-def test_the_time_limit_is_said() -> None:
+def test_the_limit_of_the_search_is_said() -> None:
     payoffs = np.random.default_rng(1).random((16, 16, 2))
-    found = solve(payoffs, "mene", time_limit=0.05)
+    found = solve(payoffs, "mene", node_limit=1)
     assert not found.converged
     assert found.row.sum() == pytest.approx(1)
 

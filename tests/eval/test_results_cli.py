@@ -10,8 +10,8 @@ import pytest
 import torch
 import tyro
 from bargain_eval.checkpoint import make_checkpoint
-from bargain_eval.results import ResultsManager
 from bargain_eval.commands.results import ResultsOptions, results
+from bargain_eval.results import ResultsManager
 
 
 class TouchFile:

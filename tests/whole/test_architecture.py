@@ -96,7 +96,9 @@ ROOMS: dict[str, Room] = {
     "eval.metagame": Room("eval.metagame.*"),
     "eval.metagame.*": Room("numpy scipy eval.metagame.*"),
     "eval.exact": Room("eval.exact.*"),
-    "eval.exact.*": Room("numpy scipy env.* eval.policy eval.game_rows eval.arena eval.mixture eval.files eval.exact.*", "torch"),
+    "eval.exact.*": Room(
+        "numpy scipy env.* eval.policy eval.game_rows eval.arena eval.mixture eval.files eval.exact.*"
+    ),
     # how it is shown
     "eval.llm": Room("eval.llm.*"),
     "eval.llm.*": Room("numpy env.* eval.policy eval.llm.*"),

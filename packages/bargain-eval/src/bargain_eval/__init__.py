@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bargain_eval.arena import play, play_paired
     from bargain_eval.baselines import AlwaysWalkPolicy, FairSplitPolicy, GreedyPolicy, RandomPolicy
+    from bargain_eval.crossplay import Crossplay, read_crossplay
     from bargain_eval.equilibria import TioliPolicy, TioliSecondPolicy
     from bargain_eval.evaluate import evaluate_policy
     from bargain_eval.game_rows import GameRows, PairedRows
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlwaysWalkPolicy",
     "AspirationPolicy",
+    "Crossplay",
     "FairSplitPolicy",
     "GameRows",
     "GreedyPolicy",
@@ -45,11 +47,13 @@ __all__ = [
     "play",
     "play_paired",
     "policy_names",
+    "read_crossplay",
 ]
 
 _MODULES = {
     "arena": ("play", "play_paired"),
     "baselines": ("AlwaysWalkPolicy", "FairSplitPolicy", "GreedyPolicy", "RandomPolicy"),
+    "crossplay": ("Crossplay", "read_crossplay"),
     "equilibria": ("TioliPolicy", "TioliSecondPolicy"),
     "evaluate": ("evaluate_policy",),
     "game_rows": ("GameRows", "PairedRows"),

@@ -5,7 +5,6 @@ Legend: `N` games, `B` games of a block, `I` item types, `A` actions, `O` observ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,9 +19,7 @@ from bargain_eval.game_rows import GameRows, PairedRows
 from bargain_eval.policy import HasMemory, Policy, is_tensor, like, to_numpy
 
 FIRST_BEST_TOTAL = 1.3501
-"""Mean total payoff of the standard game under full information: no policies can earn more."""
-
-_GUARD_MIN_GAMES = 100  # below this the measured standard error is itself too noisy to judge by
+"""Mean total payoff of the standard game under full information: no policies can earn more on average."""
 
 
 def play(
@@ -60,7 +57,7 @@ def play(
     Raises:
         ValueError: If an argument is out of range, a policy was made for another game, or a policy returns anything
             but one action per game.
-        RuntimeError: If the standard game's mean total exceeds its first-best by more than 3 standard errors.
+        RuntimeError: If the total of a game exceeds the first-best of its deal, which no policies can earn.
     """
     spec = spec or GameSpec()
     _check(policies, num_games, first_game, threads, block_size, spec)
@@ -86,8 +83,7 @@ def play(
         with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(run, cuts[:-1], cuts[1:]))
     rows = GameRows.concatenate(parts)
-    if deals is None and spec.same_game(GameSpec()):
-        _guard(rows)
+    _guard(rows, spec)
     return rows
 
 
@@ -182,12 +178,7 @@ def _rows(engine: Engine, games: NDArray[np.int64], illegal: NDArray[np.int64]) 
     values, outside = (to_numpy(array).astype(np.int64) for array in (engine.values, engine.outside))
     recorded = engine.outcome, engine.offer, engine.decisions, engine.actions
     outcome, offer, decisions, actions = (to_numpy(array).copy() for array in recorded)
-    to_seat_1 = spec.offers[np.maximum(offer, 0)]
-    bundles = np.stack([np.asarray(spec.item_quantities) - to_seat_1, to_seat_1], axis=1)
-    points = np.where((outcome == DEAL)[:, None], (values * bundles).sum(axis=2), outside)
-    if spec.discount < 1.0:
-        points = points * spec.discount ** ((decisions - 1) // 2)[:, None].astype(np.float64)
-    total = values @ np.asarray(spec.item_quantities)
+    points, total = game_points(spec, values, outside, outcome, offer, decisions)
     return GameRows(
         game=games,
         payoff=points / total,
@@ -203,11 +194,32 @@ def _rows(engine: Engine, games: NDArray[np.int64], illegal: NDArray[np.int64]) 
     )
 
 
-def _guard(rows: GameRows) -> None:
+def game_points(
+    spec: GameSpec,
+    values: NDArray[np.int64],
+    outside: NDArray[np.int64],
+    outcome: NDArray[np.int8],
+    offer: NDArray[np.int16],
+    decisions: NDArray[np.int8],
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Returns the payoffs in points and the own totals, `[N, 2]` each, of finished games; see `GameRows`."""
+    quantities = np.asarray(spec.item_quantities)
+    to_seat_1 = spec.offers[np.maximum(offer, 0)]
+    bundles = np.stack([quantities - to_seat_1, to_seat_1], axis=1)
+    points = np.where((outcome == DEAL)[:, None], (values * bundles).sum(axis=2), outside)
+    if spec.discount < 1.0:
+        points = points * spec.discount ** ((decisions - 1) // 2)[:, None].astype(np.float64)
+    return points, values @ quantities
+
+
+def _guard(rows: GameRows, spec: GameSpec) -> None:
+    """Checks that no game earned more than the better of walking and the best split of its very deal."""
+    best_split = (rows.values / rows.total[:, :, None]).max(axis=1) @ np.asarray(spec.item_quantities)
+    bound = np.maximum(best_split, (rows.outside / rows.total).sum(axis=1))
     total = rows.payoff.sum(axis=1)
-    bound = FIRST_BEST_TOTAL + 3 * float(np.std(total)) / math.sqrt(len(rows))
-    if len(rows) >= _GUARD_MIN_GAMES and total.mean() > bound:
+    above = np.flatnonzero(total > bound + 1e-9)
+    if len(above):
         raise RuntimeError(
-            f"broken measurement: the mean total {total.mean():.4f} of {len(rows)} games exceeds the first-best "
-            f"{FIRST_BEST_TOTAL} by more than 3 standard errors."
+            f"broken measurement: the total of {len(above)} of {len(rows)} games exceeds the first-best of its deal, "
+            f"at first {total[above[0]]:.4f} instead of at most {bound[above[0]]:.4f} in game {rows.game[above[0]]}."
         )

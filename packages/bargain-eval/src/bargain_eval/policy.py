@@ -249,8 +249,8 @@ class NumpyPolicy(ABC):
 
     def _legal_choice(self, obs: Any, action_mask: Any) -> NDArray[Any]:
         check_shapes(self.spec, self.observation, obs, action_mask)
-        rows, mask = np.atleast_2d(to_numpy(obs)), np.atleast_2d(to_numpy(action_mask)).astype(bool)
-        if not mask.any(axis=1).all():
+        rows, mask = np.atleast_2d(to_numpy(obs)), np.atleast_2d(to_numpy(action_mask)).astype(bool, copy=False)
+        if not (mask[:, self.spec.walk_action].all() or mask.any(axis=1).all()):
             raise ValueError("each row of action_mask needs a legal action; a finished game has none.")
         choice = self._decide(rows, mask)
         if choice.ndim == 1:

@@ -1,5 +1,6 @@
 """`bargain-eval results`: list, show, compare, rank, export, load and clean up stored runs."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -8,7 +9,9 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
+from rich.text import Text
 
 from bargain_eval.files import dump_json, read_json
 from bargain_eval.results import DEFAULT_METRIC, ResultsManager, metric_value
@@ -20,6 +23,9 @@ from bargain_eval.results.views import flatten, game_name, opponent_and_seat
 
 Outcome = dict[str, Any]
 """What an action found, in JSON's types once made plain."""
+
+REPORT = "report.html"
+"""The page that `--leaderboard` links to, in the folder of the runs."""
 
 _PIPE_WIDTH = 200
 _OPTION_OF = {"algorithm": "list", "status": "list", "format": "export", "evaluate": "load", "delete": "cleanup"}
@@ -138,7 +144,9 @@ def _best(manager: ResultsManager, options: ResultsOptions) -> Outcome:
 
 
 def _leaderboard(manager: ResultsManager, options: ResultsOptions) -> Outcome:
-    return asdict(manager.leaderboard(options.metric, options.game or "default"))
+    report = manager.root / REPORT
+    board = asdict(manager.leaderboard(options.metric, options.game or "default"))
+    return board | {"report": report if report.is_file() else None, "results_dir": options.results_dir}
 
 
 def _export(manager: ResultsManager, options: ResultsOptions) -> Outcome:
@@ -187,6 +195,19 @@ def _print_leaderboard(console: Console, outcome: Outcome) -> None:
     _print_runs(console, outcome["both_seats"], outcome["metric"], f"Leaderboard of game {outcome['game']}")
     if outcome["one_seat"]:
         _print_runs(console, outcome["one_seat"], outcome["metric"], "Against one fixed opponent")
+    if outcome["report"] or outcome["both_seats"] or outcome["one_seat"]:
+        console.print(_report_line(outcome), soft_wrap=True)
+
+
+def _report_line(outcome: Outcome) -> Text:
+    """Returns where the report is, as a link where the terminal has links, or the command that makes it."""
+    report: Path | None = outcome["report"]
+    if report is not None:
+        anchor = "#leaderboard"
+        return Text.assemble("Report: ", (f"{report}{anchor}", Style(link=f"{report.as_uri()}{anchor}")))
+    folder: Path = outcome["results_dir"]
+    command = ["bargain-eval", "report", str(folder / REPORT), "--results-dir", str(folder)]
+    return Text(f"Make a page to look at: {shlex.join(command)}")
 
 
 def _print_compare(console: Console, outcome: Outcome) -> None:
