@@ -73,6 +73,11 @@ def test_the_benchmark_of_best_responses_runs() -> None:
     assert len(table_rows(result.stdout)) == 6
 
 
+def test_the_benchmark_of_cross_play_runs() -> None:
+    flags = ("--num-games", "50", "--growth-games", "20", "--policies", "3", "--each", "1")
+    assert_table(run("crossplay.py", *flags), 18)
+
+
 @needs_compiler
 def test_the_puffer_style_game_is_ours(tmp_path: Path) -> None:
     game, engine = PufferGame(compile_library(tmp_path), GAMES), make_engine(num_envs=GAMES)

@@ -173,5 +173,5 @@ def _sentence(error: ValueError) -> str:
             text = f"--{str(first['loc'][0]).replace('_', '-')}: {text}, got {first['input']!r}"
     else:
         text = str(error)
-    text = " ".join(text.split()).replace(" .", ".")
+    text = re.sub(r" \.(?=\s|$)", ".", " ".join(text.split()))
     return text if text.endswith((".", "?")) else f"{text}."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, TypeVar
 
 from pydantic import Field
@@ -43,3 +46,23 @@ def progress(items: Iterable[Item], title: str, total: int | None = None) -> Ite
     """Yields `items` with a progress bar on stderr, which shows rate and time left; none where that is no terminal."""
     bar = Console(stderr=True)
     return track(items, title, total=total, console=bar, transient=True, disable=not bar.is_terminal)
+
+
+@contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Drops what compiled libraries write to stdout: HiGHS leaves debugging lines there, where --json must be alone."""
+    if os.name != "posix":
+        yield
+        return
+    flush = ctypes.CDLL(None).fflush
+    sys.stdout.flush()
+    flush(None)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import csv
-import ctypes
 import io
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +12,7 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_eval.commands.common import console, progress
+from bargain_eval.commands.common import console, progress, silent_libraries
 from bargain_eval.files import dump_json, plain, replace_file, write_json
 
 
@@ -47,8 +43,8 @@ class MetagameOptions:
     """How the equilibrium is chosen, e.g. mene (of largest entropy), max_welfare, replicator, cce, uniform."""
     compare: tuple[str, ...] = ("max_welfare", "cce", "uniform")
     """Further solvers to compare with."""
-    bootstrap: Annotated[int, Field(ge=0)] = 1000
-    """Resamples behind the confidence intervals; 0 for none."""
+    bootstrap: Annotated[int, Field(ge=0)] = 200
+    """Resamples behind the confidence intervals; 0 for none. Each solves the game anew."""
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Confidence level of the intervals."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -90,7 +86,7 @@ def metagame(options: MetagameOptions) -> int:
         "game": None if read.spec is None else read.spec.to_dict(),
         "num_games": read.num_games,
     }
-    with _silent_libraries():
+    with silent_libraries():
         result |= study(
             read.game,
             solver=options.solver,
@@ -139,26 +135,6 @@ def _output(options: MetagameOptions) -> Path:
     if path == options.path:
         raise ValueError(f"--output {path} would overwrite the input.")
     return path
-
-
-@contextmanager
-def _silent_libraries() -> Iterator[None]:
-    """Drops what compiled libraries write to stdout: HiGHS leaves debugging lines there, where --json must be alone."""
-    if os.name != "posix":
-        yield
-        return
-    flush = ctypes.CDLL(None).fflush
-    sys.stdout.flush()
-    flush(None)
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        flush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

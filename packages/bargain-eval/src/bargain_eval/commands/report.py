@@ -11,7 +11,7 @@ import tyro
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_eval.commands.common import console, progress
+from bargain_eval.commands.common import console, progress, silent_libraries
 from bargain_eval.files import dump_json, replace_file
 
 
@@ -55,14 +55,13 @@ def report(options: ReportOptions) -> int:
         ValueError: If an input is nothing that can be shown, or the file cannot be written there.
     """
     _check_out(options.out)
-    from bargain_eval.commands.metagame import _library_output_on_stderr
     from bargain_eval.report.crossplay_sections import Choices
     from bargain_eval.report.data import find
     from bargain_eval.report.page import report_page
 
     source = find(options.inputs, options.results_dir)
     choices = Choices(options.games, options.solvers, progress)
-    with _library_output_on_stderr():
+    with silent_libraries():
         page = report_page(source, title=options.title, command=_command(options), choices=choices).encode()
     with replace_file(options.out) as file:
         file.write(page)

@@ -36,7 +36,8 @@ def max_entropy_nash(payoffs: Floats, *, node_limit: int = 20_000) -> Solution:
     """Returns the Nash equilibrium of maximal entropy, to 0.002 nats (MENE, Ortiz et al. 2007).
 
     The entropy is the sum of both mixtures'. Scaling or shifting a seat's payoffs changes nothing. A copy of a policy
-    does: it draws probability to its kind. Costs milliseconds where few policies are undominated, about a second for 10 x 10 random payoffs, and grows fast.
+    does: it draws probability to its kind. Costs milliseconds where few policies are undominated, a second for 10 x 10
+    random payoffs, and grows fast.
 
     Args:
         payoffs: `[M, N, 2]`.
