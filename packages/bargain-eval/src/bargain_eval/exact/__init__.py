@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bargain_eval.exact.bounds import WelfareBounds, welfare_bounds
+from bargain_eval.exact.certified import Budget, Certificate, SeatBounds, certify
 from bargain_eval.exact.cfr import CFRState, cfr, cfr_iteration, cfr_start, regret_matching
 from bargain_eval.exact.fictitious_play import xfp
 from bargain_eval.exact.game import TabularGame, tabular_game
@@ -38,11 +39,14 @@ from bargain_eval.exact.values import (
 
 __all__ = [
     "SOLVERS",
+    "Budget",
     "CFRState",
+    "Certificate",
     "Evaluation",
     "Flow",
     "Plan",
     "Profile",
+    "SeatBounds",
     "Strategy",
     "TabularGame",
     "TabularPolicy",
@@ -51,6 +55,7 @@ __all__ = [
     "agreement_rate",
     "best_response",
     "best_response_values",
+    "certify",
     "cfr",
     "cfr_iteration",
     "cfr_start",
