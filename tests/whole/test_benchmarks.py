@@ -74,8 +74,9 @@ def test_the_benchmark_of_best_responses_runs() -> None:
 
 
 def test_the_benchmark_of_cross_play_runs() -> None:
-    flags = ("--num-games", "50", "--growth-games", "20", "--policies", "3", "--each", "1")
-    assert_table(run("crossplay.py", *flags), 18)
+    result = run("crossplay.py", "--num-games", "50", "--growth-games", "20", "--policies", "3", "--each", "1")
+    assert result.returncode == 0, result.stderr
+    assert len(table_rows(result.stdout)) >= 18
 
 
 @needs_compiler
