@@ -95,11 +95,13 @@ def regularised_replicator(
             logits[seat] = logits[seat] + rate * (earned - earned.max(axis=1, keepdims=True))
         return _softmax(logits[0]), _softmax(logits[1])
 
-    return _iterate("rrd", payoffs, step, iterations, regret)
+    return _iterate("rrd", payoffs, step, iterations, regret, check=1)
 
 
-def _iterate(solver: str, payoffs: Floats, step: Step, iterations: int, tolerance: float) -> list[Solution]:
-    """Returns for each game the point of least regret seen, looking every 50 iterations; stops when all are good."""
+def _iterate(
+    solver: str, payoffs: Floats, step: Step, iterations: int, tolerance: float, check: int = _CHECK
+) -> list[Solution]:
+    """Returns for each game the point of least regret seen, looking every `check` steps; stops when all are good."""
     games = np.stack([unit_payoffs(check_payoffs(game)) for game in payoffs])
     first, second = np.ascontiguousarray(games[..., 0]), np.ascontiguousarray(games[..., 1].transpose(0, 2, 1))
     x, y = (np.full((len(games), size), 1.0 / size) for size in games.shape[1:3])
@@ -107,7 +109,7 @@ def _iterate(solver: str, payoffs: Floats, step: Step, iterations: int, toleranc
     used = np.zeros(len(games), dtype=np.int64)
     for iteration in range(iterations + 1):
         earned = (first @ y[:, :, None])[:, :, 0], (second @ x[:, :, None])[:, :, 0]
-        if iteration % _CHECK == 0 or iteration == iterations:
+        if iteration % check == 0 or iteration == iterations:
             regret = _regret(earned, x, y)
             better = (regret < best) & (best > tolerance)
             best[better], best_x[better], best_y[better], used[better] = regret[better], x[better], y[better], iteration

@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+NOISE = 1e-12
+"""Payoffs that differ by less than this share of their size are equal, but for rounding."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
@@ -27,7 +30,7 @@ class Solution:
             mixtures to a fixed policy (Nash), from the joint to a fixed policy (coarse correlated), or from a
             recommendation to another one (correlated).
         converged: False if the solver stopped short of its own criterion.
-        iterations: Steps of an iterative solver, programs solved of the others.
+        iterations: Steps of an iterative solver, equilibria compared or programs solved of the others.
     """
 
     solver: str
@@ -60,9 +63,13 @@ def check_payoffs(payoffs: ArrayLike) -> Floats:
 
 
 def unit_payoffs(payoffs: Floats) -> Floats:
-    """Returns the payoffs of each seat shifted and scaled to 0 .. 1, which changes no equilibrium."""
+    """Returns the payoffs of each seat shifted and scaled to 0 .. 1, which changes no equilibrium.
+
+    A seat whose payoffs are all equal, but for rounding, gets zeros.
+    """
     low, high = payoffs.min(axis=(0, 1)), payoffs.max(axis=(0, 1))
-    return np.asarray((payoffs - low) / np.where(high > low, high - low, 1.0))
+    differ = high - low > NOISE * np.maximum(np.abs(low), np.abs(high))
+    return np.asarray(np.where(differ, (payoffs - low) / np.where(differ, high - low, 1.0), 0.0))
 
 
 def nash_regret(payoffs: Floats, row: Floats, column: Floats) -> tuple[float, float]:
