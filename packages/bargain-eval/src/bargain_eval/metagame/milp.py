@@ -39,12 +39,14 @@ _TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1
 def max_entropy_nash(payoffs: Floats, *, method: Method = "auto", node_limit: int = 20_000) -> Solution:
     """Returns the Nash equilibrium of maximal entropy, to 1e-4 nats (MENE, Ortiz et al. 2007).
 
-    The entropy is the sum of both mixtures'; of equals, such as pure equilibria, the one of largest total payoff counts
-    where all are compared, and any where the program picks. Scaling or shifting a seat's payoffs changes nothing. A copy of a policy
-    does: it draws probability to its kind. Dominated policies cost next to nothing. Of the others, random payoffs cost
-    1 ms at 5 x 5, 5 ms at 8 x 8 and 0.1 s at 10 x 10; payoffs with ties 2 ms, 25 ms and 0.4 s. Beyond that the program
-    costs 1 to 2 seconds for 20 policies that differ in skill and style, one of which always walks away. Random payoffs
-    are harder: 3 s at 12 x 12, 30 s at 16 x 16, and at 20 x 20 the search may end at `node_limit` after 90 s.
+    The entropy is the sum of both mixtures'. Scaling or shifting a seat's payoffs changes nothing. Of equals, such as
+    pure equilibria, the one of largest total payoff counts where all are compared, and any where the program picks. A
+    copy of a policy draws probability to its kind.
+
+    Dominated policies cost nearly nothing. Of the others, random payoffs cost 1 ms at 5 x 5, 5 ms at 8 x 8 and 0.1 s
+    at 10 x 10; payoffs with ties 2 to 8 ms, 30 ms and 0.4 s. Beyond, the program costs 1 to 2 seconds for 20 policies
+    that differ in skill and style, one of which always walks away. Random payoffs are harder: 3 s at 12 x 12, 30 s at
+    16 x 16, and at 20 x 20 the search may end at `node_limit` after 90 s.
 
     Args:
         payoffs: `[M, N, 2]`.
