@@ -18,7 +18,7 @@ def alpha_rank(payoffs: Floats, *, alpha: float = 100.0, population: int = 50, n
     One population plays each seat. Now and then one member tries another policy, and takes its population over with the
     probability of a Moran process. A description of an evolutionary process, which was designed for competitive games:
     it is no equilibrium. Computed in logarithms throughout, so any `alpha` will do. Costs `P**3 / 3` additions of
-    logarithms (a second or two for 20 x 20).
+    logarithms (a quarter of a second for 20 x 20).
 
     Args:
         payoffs: `[M, N, 2]`; scaled by the largest range of a seat, so that `alpha` means the same everywhere.
