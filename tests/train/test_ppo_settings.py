@@ -63,7 +63,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 NOT_ABOUT_LEARNING = {
     *("device", "cuda_device", "threads", "resume", "results_dir", "checkpoint_dir", "checkpoint_interval"),
-    *("eval_interval", "eval_games", "log_interval"),
+    *("eval_interval", "eval_games", "eval_nash_conv", "log_interval"),
     *("wandb", "wandb_project", "wandb_name", "wandb_tags", "tensorboard"),
 }
 

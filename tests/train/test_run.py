@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 from bargain_eval import ResultsManager
-from bargain_train.config import RunConfig
+from bargain_train.config import StepConfig
 from bargain_train.run import Run, available_cores, torch_threads
 from bargain_train.seeds import derive_seed
 
 
-def _config(tmp_path: Path, **settings: Any) -> RunConfig:
+def _config(tmp_path: Path, **settings: Any) -> StepConfig:
     folders = {"results_dir": str(tmp_path / "results"), "checkpoint_dir": str(tmp_path / "mirror")}
     base: dict[str, Any] = {"game": "mini-b", "threads": 1}
-    return RunConfig(**(base | folders | settings))
+    return StepConfig(**(base | folders | settings))
 
 
 def test_nothing_is_stored_before_the_start(tmp_path: Path) -> None:
@@ -160,6 +160,6 @@ def test_settings_out_of_range_are_refused(tmp_path: Path, settings: dict[str, A
 
 def test_a_config_survives_json_and_unknown_fields_are_named(tmp_path: Path) -> None:
     config = _config(tmp_path, wandb_tags=("a", "b"))
-    assert RunConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ValueError, match=r"unknown settings for RunConfig: colour\."):
-        RunConfig.from_dict({"colour": 1})
+    assert StepConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match=r"unknown settings for StepConfig: colour\."):
+        StepConfig.from_dict({"colour": 1})

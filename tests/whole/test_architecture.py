@@ -138,13 +138,15 @@ ROOMS: dict[str, Room] = {
     ),
     "train.advantage": Room("torch"),
     "train.updates": Room("torch tensordict torchrl train.config train.actors train.networks"),
+    "train.nash_conv": Room("env.spec eval.exact.* eval.policy"),
+    "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.run"),
     "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.run train.updates"),
     # the algorithms: their settings load at once, everything else when training starts
     "train.algorithms": Room("train.config train.algorithms.*"),
     "train.algorithms.*": Room(
         "pydantic train.config",
         "torch tensordict torchrl env.* eval.* train.run train.seeds train.networks train.actors train.policies "
-        "train.collect train.advantage train.updates train.learner",
+        "train.collect train.advantage train.updates train.evaluation train.learner",
     ),
     "train.cli": Room("eval.cli_tools train.algorithms train.config", "yaml eval.results.* train.run train.summary"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from bargain_env.spec import GameSpec
 from bargain_eval.game_options import GameOptions
@@ -78,12 +78,13 @@ class PpoOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(GameOptions):
-    """What all algorithms share: game, budget, seed, evaluation, storage and logging."""
+    """What all algorithms share: game, seed, evaluation, storage and logging; `StepConfig` and others add a budget."""
+
+    unit: ClassVar[Literal["steps", "iterations"]]
+    """What the budget and the intervals count."""
 
     observation: Literal["standing", "history"] = "standing"
     """standing: the offer on the table; history: every offer made so far as well."""
-    total_timesteps: Positive = 4_000_000
-    """Budget in environment steps; one step is one decision of one game."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     """Seed of the networks, the deals and every random draw."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -98,12 +99,10 @@ class RunConfig(GameOptions):
     """The folder of stored runs."""
     checkpoint_dir: str | None = None
     """The folder that mirrors best.pt and latest.pt (default: checkpoints/<algorithm>)."""
-    checkpoint_interval: Positive = 1_000_000
-    """Store a resumable checkpoint whenever this many steps more are done."""
-    eval_interval: Positive = 1_000_000
-    """Evaluate on held-out deals, and keep the best policy, whenever this many steps more are done."""
     eval_games: Positive = 10_000
     """Held-out deals of each evaluation, each played against every baseline in both seats."""
+    eval_nash_conv: bool = True
+    """Measure NashConv in each evaluation: exactly on small games, else bounds of it; in seconds."""
     log_interval: Positive = 1
     """Log the metrics of every so many updates."""
     wandb: bool = False
@@ -116,6 +115,11 @@ class RunConfig(GameOptions):
     """W&B tags (default: the algorithm and "bargain")."""
     tensorboard: bool = False
     """Write TensorBoard files into the run's folder too."""
+
+    @property
+    def budget(self) -> int:
+        """When to end, in the config's `unit`."""
+        raise NotImplementedError
 
     def spec(self) -> GameSpec:
         """Returns the game, seen through `observation`."""
@@ -139,3 +143,41 @@ class RunConfig(GameOptions):
             raise ValueError(f"unknown settings for {cls.__name__}: {', '.join(unknown)}.")
         config: RunConfig = TypeAdapter(cls).validate_python(dict(fields))
         return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig(RunConfig):
+    """A run whose budget is counted in environment steps."""
+
+    unit: ClassVar[Literal["steps", "iterations"]] = "steps"
+
+    total_timesteps: Positive = 4_000_000
+    """Budget in environment steps; one step is one decision of one game."""
+    checkpoint_interval: Positive = 1_000_000
+    """Store a resumable checkpoint whenever this many steps more are done."""
+    eval_interval: Positive = 1_000_000
+    """Evaluate on held-out deals, and keep the best policy, whenever this many steps more are done."""
+
+    @property
+    def budget(self) -> int:
+        """`total_timesteps`."""
+        return self.total_timesteps
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationConfig(RunConfig):
+    """A run whose budget is counted in iterations of its algorithm."""
+
+    unit: ClassVar[Literal["steps", "iterations"]] = "iterations"
+
+    iterations: Positive = 100
+    """Budget in iterations."""
+    checkpoint_interval: Positive = 10
+    """Store a resumable checkpoint whenever this many iterations more are done."""
+    eval_interval: Positive = 10
+    """Evaluate on held-out deals, and keep the best policy, whenever this many iterations more are done."""
+
+    @property
+    def budget(self) -> int:
+        """`iterations`."""
+        return self.iterations

@@ -5,7 +5,7 @@ Legend: `T` decisions of a rollout, `N` games, `R` rows, `O` features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -92,14 +92,6 @@ def explained_variance(credit: Credit) -> float:
     if not len(target) or not (variance := float(target.var(correction=0))):
         return 0.0
     return 1.0 - float(error.var(correction=0)) / variance
-
-
-def evaluation_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the metrics of what `evaluate_policy` returned: `eval/pool_payoff`, and of self-play the payoffs."""
-    metrics: dict[str, float] = {"eval/pool_payoff": evaluation["pool_payoff"]}
-    if (play := evaluation["self_play"]) is not None:
-        metrics |= {f"eval/{name}": play[name] for name in ("payoff_0", "payoff_1", "total")}
-    return metrics
 
 
 def game_metrics(spec: GameSpec, rollout: Rollout) -> dict[str, float]:

@@ -35,6 +35,9 @@ CONSOLE_METRICS = (
     ("entropy", "entropy"),
     ("explained_variance", "expl. var."),
     ("eval/pool_payoff", "eval pool"),
+    ("eval/nash_conv", "NashConv"),
+    ("eval/nash_conv_lower", "NashConv from"),
+    ("eval/nash_conv_upper", "to"),
 )
 """The metrics of the console's table and their headings."""
 
@@ -45,24 +48,25 @@ class ConsoleLogger:
     Where the output is no terminal there is no bar, only the lines.
 
     Args:
-        total: Budget in environment steps; None shows no bar.
+        total: Budget; None shows no bar.
         lines: Lines to print over the whole budget; without a budget every call prints one.
-        start: Steps done before (of a resumed run).
+        start: What a resumed run had spent of it.
+        unit: What the budget counts, "steps" or "iterations" (the metric `updates`).
     """
 
-    def __init__(self, total: int | None = None, lines: int = 20, start: int = 0) -> None:
+    def __init__(self, total: int | None = None, lines: int = 20, start: int = 0, unit: str = "steps") -> None:
         self.console = Console(stderr=True)
-        self._total, self._lines = total, lines
+        self._total, self._lines, self._unit = total, lines, unit
         self._printed = -1
         self._columns: list[tuple[str, str]] = []
         self._recent: dict[str, float] = {}
         self._progress: Progress | None = None
         if total is not None and self.console.is_terminal:
             self._progress = Progress(
-                TextColumn("steps"),
+                TextColumn(unit),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]:,.0f}/s"),
+                TextColumn("{task.fields[rate]:,.0f} steps/s"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -74,9 +78,10 @@ class ConsoleLogger:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Moves the bar, and prints a line if one is due."""
         self._recent |= metrics
+        spent = step if self._unit == "steps" else int(metrics.get("updates", 0))
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, rate=metrics.get("steps_per_second", 0.0))
-        line = step * self._lines // self._total if self._total else self._printed + 1
+            self._progress.update(self._task, completed=spent, rate=metrics.get("steps_per_second", 0.0))
+        line = spent * self._lines // self._total if self._total else self._printed + 1
         if line > self._printed:
             self._printed = line
             self._print(step)
@@ -162,6 +167,7 @@ def create_logger(
     start: int = 0,
     wandb_dir: str | Path | None = None,
     wandb_id: str | None = None,
+    unit: str = "steps",
 ) -> MultiLogger:
     """Builds a logger with `log(step, metrics)` and `close()`.
 
@@ -172,15 +178,16 @@ def create_logger(
         wandb_config: Settings shown with the run.
         wandb_tags: W&B tags.
         tensorboard_dir: Write TensorBoard files here; None = none.
-        total: Budget in steps, for the progress bar.
-        start: Steps done before.
+        total: Budget, for the progress bar.
+        start: What was spent of it before.
         wandb_dir: Where W&B keeps its files; the current folder if None.
         wandb_id: W&B id, so that a resumed run goes on in the same W&B run. A sweep's own id goes before it.
+        unit: What the budget counts, "steps" or "iterations".
 
     Raises:
         ValueError: If TensorBoard is wanted and not installed.
     """
-    loggers: list[Logger] = [ConsoleLogger(total, start=start)] if console else []
+    loggers: list[Logger] = [ConsoleLogger(total, start=start, unit=unit)] if console else []
     if tensorboard_dir is not None:
         require_tensorboard()
         from torchrl.record.loggers.tensorboard import TensorboardLogger

@@ -142,7 +142,7 @@ class Run:
                 config.seed,
                 config.to_dict(),
                 env_config=config.spec().to_dict(),
-                total_timesteps=config.total_timesteps,
+                total_timesteps=config.budget if config.unit == "steps" else None,
                 tags=tags,
                 device=self.device,
             )
@@ -157,8 +157,9 @@ class Run:
             wandb_dir=self._record.path,
             wandb_id=self._record.run_id,
             tensorboard_dir=self._record.path / "tensorboard" if config.tensorboard else None,
-            total=config.total_timesteps,
-            start=self.step,
+            total=config.budget,
+            start=self.spent,
+            unit=config.unit,
         )
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
@@ -185,9 +186,14 @@ class Run:
         if self._logger is not None:
             self._logger.close()
 
+    @property
+    def spent(self) -> int:
+        """How much of the budget is used, in its unit."""
+        return self.step if self.config.unit == "steps" else self.updates
+
     def should_stop(self) -> bool:
         """Tells whether the budget is spent or a signal asked to stop."""
-        return self.stopped or self.step >= self.config.total_timesteps
+        return self.stopped or self.spent >= self.config.budget
 
     def advance(self, steps: int) -> None:
         """Counts an update that used `steps` environment steps."""
@@ -195,8 +201,8 @@ class Run:
         self.updates += 1
 
     def due(self, name: str) -> bool:
-        """Tells whether a multiple of `config.<name>_interval` steps was passed since the last call."""
-        mark = self.step // getattr(self.config, f"{name}_interval")
+        """Tells whether a multiple of `config.<name>_interval` steps or iterations was passed since the last call."""
+        mark = self.spent // getattr(self.config, f"{name}_interval")
         crossed = mark > self._marks.get(name, 0)
         self._marks[name] = mark
         return crossed
@@ -251,7 +257,7 @@ class Run:
         final = {key: evaluation[key] for key in ("pool_payoff", "pool_payoff_se")}
         if seat is None:
             names = ("payoff_0", "payoff_1", "total", "agreement_rate", "first_move_walk_rate", "mean_decisions")
-            final |= {name: evaluation["self_play"][name] for name in names}
+            final |= {name: evaluation["self_play"][name] for name in names} | evaluation["nash_conv"]
         self.record.set_final_metrics(final | {"seat": seat})
         self.evaluation = dict(evaluation)
         self.finished = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import NetworkOptions, PpoOptions, RunConfig
+from bargain_train.config import NetworkOptions, PpoOptions, StepConfig
 
 if TYPE_CHECKING:
     from bargain_train.policies import NetworkPolicy
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig(PpoOptions, NetworkOptions, RunConfig):
+class PPOConfig(PpoOptions, NetworkOptions, StepConfig):
     """Train by PPO self-play, or (with --opponent) train a best response.
 
     Both seats learn at once on the same games; every decision is credited with its own seat's payoff. The run is
@@ -64,13 +64,12 @@ def train(config: PPOConfig, run: Run) -> NetworkPolicy:
         ValueError: If a setting does not fit; no run is stored then.
     """
     import torch
-    from bargain_eval.evaluate import FINAL_EVAL_SEED, VALIDATION_SEED, evaluate_policy
 
     from bargain_train.collect import Player, Rollouts
-    from bargain_train.learner import evaluation_metrics, ppo_phase
+    from bargain_train.evaluation import Evaluator, conduct
+    from bargain_train.learner import ppo_phase
     from bargain_train.networks import build_network
     from bargain_train.policies import NetworkPolicy, policy_checkpoint
-    from bargain_train.run import torch_threads
     from bargain_train.seeds import derive_seed
     from bargain_train.updates import Learner
 
@@ -110,33 +109,7 @@ def train(config: PPOConfig, run: Run) -> NetworkPolicy:
         }
         return policy_checkpoint(run.algorithm, by_seat, run.step, resume=state)
 
-    def evaluate(seed: int) -> dict[str, Any]:
-        with torch_threads(1):
-            return evaluate_policy(
-                policy,
-                num_games=config.eval_games,
-                seed=seed,
-                spec=config.spec(),
-                device=run.device,
-                results_dir=config.results_dir,
-                seats=seats,
-                threads=run.threads,
-                **opponents,
-            )
-
-    run.start()
-    for metrics in ppo_phase(learners, rollouts, spec, config.total_timesteps, run, generator):
-        is_best = False
-        if evaluated := run.due("eval"):
-            evaluation = evaluate(VALIDATION_SEED)
-            metrics |= evaluation_metrics(evaluation)
-            is_best = run.keep_best(evaluation["pool_payoff"])
-        run.log(metrics, force=evaluated)
-        if run.due("checkpoint") or is_best:
-            run.save(checkpoint(), is_best=is_best)
-    if run.unsaved:
-        run.save(checkpoint())
-    if not run.stopped:
-        run.finish(checkpoint(), evaluate(FINAL_EVAL_SEED), seat=None if config.opponent is None else seats[0])
+    updates = ppo_phase(learners, rollouts, spec, config.total_timesteps, run, generator)
+    conduct(run, updates, lambda: policy, checkpoint, Evaluator(run, seats=seats, **opponents))
     rollouts.close()
     return policy

@@ -1,0 +1,97 @@
+"""What happens around the updates of every algorithm: evaluations, metrics, checkpoints and the final policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from bargain_eval.evaluate import FINAL_EVAL_SEED, POOL, VALIDATION_SEED, evaluate_policy
+from bargain_eval.policy import Policy
+
+from bargain_train.nash_conv import measure_nash_conv
+from bargain_train.run import Run, torch_threads
+
+Metrics = dict[str, float]
+
+
+class Evaluator:
+    """Evaluates policies as `run` wants it: against a pool in the given seats, in self-play, and their NashConv.
+
+    Args:
+        run: Gives the game, the number of deals and the device.
+        seats: The seats that learn; NashConv is measured if it is both.
+        opponents: The pool, as policy strings.
+    """
+
+    def __init__(self, run: Run, *, seats: tuple[int, ...] = (0, 1), opponents: Sequence[str] = POOL) -> None:
+        self.run = run
+        self.seats = seats
+        self.opponents = tuple(opponents)
+
+    def __call__(self, policy: Policy, seed: int) -> dict[str, Any]:
+        """Returns what `evaluate_policy` does on the deals of `seed`, and `nash_conv`, see `measure_nash_conv`."""
+        run, config = self.run, self.run.config
+        with torch_threads(1):
+            evaluation = evaluate_policy(
+                policy,
+                num_games=config.eval_games,
+                seed=seed,
+                spec=config.spec(),
+                device=run.device,
+                results_dir=config.results_dir,
+                seats=self.seats,
+                threads=run.threads,
+                opponents=self.opponents,
+            )
+            measured = config.eval_nash_conv and len(self.seats) == 2
+            found = (
+                measure_nash_conv(policy, config.spec(), seed, device=run.device, threads=run.threads)
+                if measured
+                else {}
+            )
+        return evaluation | {"nash_conv": found}
+
+
+def evaluation_metrics(evaluation: Mapping[str, Any]) -> Metrics:
+    """Returns the metrics of what an `Evaluator` returned, each under `eval/`, without bounds that do not exist."""
+    metrics: Metrics = {"pool_payoff": evaluation["pool_payoff"]}
+    if (play := evaluation["self_play"]) is not None:
+        metrics |= {name: play[name] for name in ("payoff_0", "payoff_1", "total", "agreement_rate")}
+    metrics |= {name: value for name, value in evaluation["nash_conv"].items() if value is not None}
+    return {f"eval/{name}": value for name, value in metrics.items()}
+
+
+def conduct(
+    run: Run,
+    updates: Iterable[Metrics],
+    policy: Callable[[], Policy],
+    checkpoint: Callable[[], dict[str, Any]],
+    evaluator: Evaluator,
+) -> None:
+    """Starts a run and leads it to its end.
+
+    After each update: evaluates if that is due, logs the metrics, and stores a checkpoint if that is due or the policy
+    is the best so far. At the end, unless the run was stopped: the final evaluation and the final policy.
+
+    Args:
+        run: The run.
+        updates: Makes one update for each of its items, the update's metrics, and ends when the run should.
+        policy: Returns the policy as it is now.
+        checkpoint: Returns the policy as it is now and all that going on needs, as `policy_checkpoint` does.
+        evaluator: Evaluates the policy.
+    """
+    run.start()
+    for metrics in updates:
+        is_best = False
+        if evaluated := run.due("eval"):
+            evaluation = evaluator(policy(), VALIDATION_SEED)
+            metrics |= evaluation_metrics(evaluation)
+            is_best = run.keep_best(evaluation["pool_payoff"])
+        run.log(metrics, force=evaluated)
+        if run.due("checkpoint") or is_best:
+            run.save(checkpoint(), is_best=is_best)
+    if run.unsaved:
+        run.save(checkpoint())
+    if not run.stopped:
+        seat = evaluator.seats[0] if len(evaluator.seats) == 1 else None
+        run.finish(checkpoint(), evaluator(policy(), FINAL_EVAL_SEED), seat=seat)
