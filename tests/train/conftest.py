@@ -12,11 +12,12 @@ import torch
 from bargain_eval.checkpoint import read_checkpoint
 from bargain_train.cli import main
 
-TINY = [
-    *("--game", "mini-b", "--hidden-dims", "16", "--num-envs", "32", "--rollout-steps", "8"),
-    *("--total-timesteps", "1024", "--eval-games", "20", "--threads", "1"),
-]
-"""Four updates of 256 steps; flags given after these win."""
+COMMON = ["--game", "mini-b", "--hidden-dims", "16", "--num-envs", "32", "--eval-games", "20", "--threads", "1"]
+TINY = {
+    "ppo": [*COMMON, "--rollout-steps", "8", "--total-timesteps", "1024"],
+    "sampled-cfr": [*COMMON, "--iterations", "4", "--advantage-train-steps", "4", "--advantage-batch-size", "32"],
+}
+"""Four updates of each command, those of PPO, which other commands share, of 256 steps; flags given after these win."""
 
 
 class Trained(NamedTuple):
@@ -27,7 +28,7 @@ class Trained(NamedTuple):
 
     @property
     def run_id(self) -> str:
-        return f"ppo_{self.folder.name.removeprefix('run_')}"
+        return f"{self.folder.parent.name}_{self.folder.name.removeprefix('run_')}"
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -58,17 +59,16 @@ class Trained(NamedTuple):
 
 
 class Train:
-    """Runs `bargain-train ppo` with tiny settings and the given flags, in `root`."""
+    """Runs a training command with tiny settings and the given flags, in `root`."""
 
-    flags = TINY
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, command: str = "ppo") -> None:
+        self.root, self.command = root, command
+        self.flags = TINY.get(command, TINY["ppo"])
 
     def __call__(self, *flags: str) -> Trained:
-        before = set(self.root.glob("results/ppo/run_*"))
-        code = main(["ppo", *TINY, *flags])
-        (folder,) = set(self.root.glob("results/ppo/run_*")) - before
+        before = set(self.root.glob("results/*/run_*"))
+        code = main([self.command, *self.flags, *flags])
+        (folder,) = set(self.root.glob("results/*/run_*")) - before
         return Trained(code, folder)
 
     def open(self, folder: Path, code: int = 0) -> Trained:

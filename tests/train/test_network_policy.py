@@ -9,6 +9,7 @@ import pytest
 import torch
 from bargain_env import GAMES, make_engine
 from bargain_eval.arena import play
+from bargain_eval.by_seat import BySeat
 from bargain_eval.checkpoint import make_checkpoint
 from bargain_eval.mixture import Mixture
 from bargain_train.networks import Network, build_network
@@ -96,10 +97,42 @@ def test_several_networks_a_seat_make_a_mixture() -> None:
     ]
     seats = [[(0, 3.0), (1, 1.0)], [(2, 1.0)]]
     checkpoint = make_checkpoint(algorithm="fcp", spec=SPEC.to_dict(), networks=networks, seats=seats, step=0)
-    mixture = build_policy(checkpoint, device="cpu")
-    assert isinstance(mixture, Mixture)
-    assert mixture.weights.tolist() == [0.75, 0.25]
-    assert len(play((mixture, mixture), 50, 0, spec=SPEC)) == 50
+    policy = build_policy(checkpoint, device="cpu")
+    assert isinstance(policy, BySeat)
+    first, second = policy.policies
+    assert isinstance(first, Mixture)
+    assert isinstance(second, Mixture)
+    assert first.weights.tolist() == [0.75, 0.25]
+    assert second.weights.tolist() == [1.0]
+    assert len(play((policy, policy), 50, 0, spec=SPEC)) == 50
+
+
+@pytest.mark.parametrize("play_by", ["regret-argmax", "regret-uniform"])
+def test_advantages_are_played_in_proportion_to_their_positive_parts(play_by: str) -> None:
+    network = build_network({"network": "mlp", "hidden_dims": [4], "play": play_by}, SPEC)
+    head = network.policy_head
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(-1.0)
+        head.bias[SPEC.walk_action] = -0.5
+        head.bias[:2] = torch.tensor([3.0, 1.0])
+    policy = build_policy(policy_checkpoint("sampled-cfr", (network, network), 1), device="cpu")
+    assert isinstance(policy, NetworkPolicy)
+    obs, mask = torch.zeros(2, SPEC.observation_dim), torch.zeros(2, SPEC.num_actions, dtype=torch.bool)
+    mask[0], mask[1, 2:] = True, True
+    probs = policy.action_probs(obs, mask)
+    assert probs[0, :2].tolist() == [0.75, 0.25]
+    assert probs[0, 2:].sum() == 0
+    expected = mask[1] / mask[1].sum()
+    if play_by == "regret-argmax":
+        expected = torch.nn.functional.one_hot(torch.tensor(SPEC.walk_action), SPEC.num_actions)
+    assert torch.equal(probs[1], expected.float())
+
+
+def test_an_unknown_way_to_play_is_refused() -> None:
+    with pytest.raises(ValueError, match="plays by one of softmax"):
+        build_network({"network": "mlp", "hidden_dims": [4], "play": "argmax"}, SPEC)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

@@ -84,6 +84,7 @@ ROOMS: dict[str, Room] = {
     "eval.pretrained": Room("numpy env.spec eval.policy", "eval.checkpoint eval.files"),
     "eval.equilibria": Room("numpy env.spec eval.policy eval.baselines"),
     "eval.mixture": Room("numpy env.spec eval.policy"),
+    "eval.by_seat": Room("numpy env.spec eval.policy"),
     # how it is measured
     "eval.game_rows": Room("numpy env.reference"),
     "eval.arena": Room("numpy env.engine env.reference env.spec eval.policy eval.game_rows"),
@@ -97,7 +98,7 @@ ROOMS: dict[str, Room] = {
     "eval.metagame.*": Room("numpy scipy eval.metagame.*"),
     "eval.exact": Room("eval.exact.*"),
     "eval.exact.*": Room(
-        "numpy scipy env.* eval.policy eval.game_rows eval.arena eval.mixture eval.files eval.exact.*"
+        "numpy scipy env.* eval.policy eval.game_rows eval.arena eval.by_seat eval.mixture eval.files eval.exact.*"
     ),
     # how it is shown
     "eval.llm": Room("eval.llm.*"),
@@ -129,7 +130,8 @@ ROOMS: dict[str, Room] = {
     "train.networks": Room("torch env.spec"),
     "train.actors": Room("torch tensordict train.networks"),
     "train.policies": Room(
-        "numpy torch env.spec eval.checkpoint eval.mixture eval.policy eval.results.* train.actors train.networks"
+        "numpy torch env.spec eval.by_seat eval.checkpoint eval.mixture eval.policy eval.results.* "
+        "train.actors train.networks"
     ),
     "train.collector": Room("torch tensordict torchrl env.torchrl_env env.torchrl_views"),
     "train.collect": Room(
@@ -137,6 +139,15 @@ ROOMS: dict[str, Room] = {
         "train.actors train.collector train.networks train.seeds"
     ),
     "train.advantage": Room("torch"),
+    "train.buffers": Room("torch tensordict env.spec"),
+    "train.transitions": Room("torch tensordict env.spec train.advantage train.buffers"),
+    "train.q_updates": Room("torch tensordict env.spec train.buffers train.config train.networks train.seeds"),
+    "train.modes": Room(
+        "torch tensordict env.spec env.torchrl_env train.actors train.collector train.networks train.q_updates "
+        "train.seeds train.transitions"
+    ),
+    "train.traversal": Room("torch tensordict env.spec env.engine env.torchrl_views train.actors train.buffers"),
+    "train.regret": Room("torch tensordict env.spec train.actors train.buffers train.networks train.traversal"),
     "train.updates": Room("torch tensordict torchrl train.config train.actors train.networks"),
     "train.nash_conv": Room("env.spec eval.exact.* eval.policy"),
     "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.run"),
@@ -146,7 +157,7 @@ ROOMS: dict[str, Room] = {
     "train.algorithms.*": Room(
         "pydantic train.config",
         "torch tensordict torchrl env.* eval.* train.run train.seeds train.networks train.actors train.policies "
-        "train.collect train.advantage train.updates train.evaluation train.learner",
+        "train.collect train.advantage train.updates train.evaluation train.learner train.modes train.q_updates",
     ),
     "train.cli": Room("eval.cli_tools train.algorithms train.config", "yaml eval.results.* train.run train.summary"),
 }

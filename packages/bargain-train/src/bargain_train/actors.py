@@ -118,17 +118,55 @@ class _Entropy(torch.autograd.Function):
 
 
 def sample_cdf(probs: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Returns one action a row, `[B]` int64, drawn from `probs` `[B, A]` (nonnegative, any positive sum).
+    """Returns one action a row, `[B]` int64, drawn from `probs` `[B, A]`; see `draw_cdf`."""
+    return draw_cdf(probs, 1, generator).squeeze(-1)
+
+
+def draw_cdf(probs: torch.Tensor, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Returns `count` independent draws a row, `[B, count]` int64, from `probs` (nonnegative, any positive sum).
 
     An action of probability 0 is never drawn: the uniform lies in [0, sum), and an action is drawn where the
     cumulative sum first exceeds it.
+
+    Args:
+        probs: `[B, A]` float32.
+        count: Draws.
+        generator: Source of `B * count` uniforms; torch's global one if None.
     """
     cumulative = probs.cumsum(-1)
     total = cumulative[:, -1:]
-    uniform = torch.rand(len(probs), 1, generator=generator, device=probs.device, dtype=probs.dtype)
+    uniform = torch.rand(len(probs), count, generator=generator, device=probs.device, dtype=probs.dtype)
     # The product may round up to the total; the last action with mass then stands.
     point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, point, right=True).squeeze(-1)
+    return torch.searchsorted(cumulative, point, right=True)
+
+
+def regret_matching(advantages: torch.Tensor, mask: torch.Tensor, fallback: str = "argmax") -> torch.Tensor:
+    """Returns probabilities `[B, A]` proportional to the positive advantages of the legal actions.
+
+    Where no legal action has a positive one: all mass on the greatest (`fallback` "argmax", Brown et al. 2019), or the
+    same on each ("uniform", Zinkevich et al. 2007).
+
+    Args:
+        advantages: `[B, A]` float32.
+        mask: `[B, A]` bool, True = legal, at least one in every row.
+        fallback: "argmax" or "uniform".
+    """
+    positive = advantages.clamp_min(0.0) * mask
+    total = positive.sum(-1, keepdim=True)
+    if fallback == "argmax":
+        best = advantages.masked_fill(~mask, -torch.inf).argmax(-1, keepdim=True)
+        otherwise = torch.zeros_like(positive).scatter_(-1, best, 1.0)
+    else:
+        otherwise = mask / mask.sum(-1, keepdim=True)
+    return torch.where(total > 0, positive / total.clamp_min(torch.finfo(total.dtype).tiny), otherwise)
+
+
+def action_probs(network: Network, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Returns the probabilities `[B, A]` that `network` plays with at its `logits` `[B, A]`, without gradient."""
+    if network.play == "softmax":
+        return MaskedCategorical(logits, mask).probs
+    return regret_matching(logits.detach(), mask, network.play.removeprefix("regret-"))
 
 
 def ppo_modules(network: Network) -> tuple[ProbabilisticTensorDictSequential, TensorDictModule]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from bargain_env.spec import GameSpec
 from bargain_eval.game_options import GameOptions
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 Positive = Annotated[int, Field(ge=1)]
+MAGNET_INTERVAL = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class PpoOptions:
     """Weight of the entropy bonus at the start."""
     entropy_coef_final: Annotated[float, Field(ge=0)] = 0.001
     """Weight of the entropy bonus at the end; it falls by equal factors, or linearly if one of the two is 0."""
-    value_coef: Annotated[float, Field(ge=0)] = 0.5
+    value_coef: Annotated[float, Field(gt=0)] = 0.5
     """Weight of the squared value error."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 0.5
     """Gradients are scaled down to this norm."""
@@ -63,17 +64,135 @@ class PpoOptions:
     """Passes over each rollout."""
     minibatch_size: Annotated[int, Field(ge=1)] = 4096
     """Rows of a gradient step; a rollout is split into equal minibatches of at most this size."""
+    kl_rollout_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight at the start of KL(policy || policy of the rollout), over all legal actions; 1 / the step size of MMD."""
+    kl_rollout_coef_final: Annotated[float, Field(ge=0)] | None = None
+    """Weight of that KL at the end (default: as at the start)."""
+    kl_magnet_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight at the start of KL(policy || magnet), a frozen copy of it; the entropy bonus is a uniform magnet."""
+    kl_magnet_coef_final: Annotated[float, Field(ge=0)] | None = None
+    """Weight of that KL at the end (default: as at the start)."""
+    magnet_interval: Annotated[int, Field(ge=2)] | None = None
+    """Updates after which the magnet is copied from the policy again, with --kl-magnet-coef (default 20)."""
+    anneal: Literal["geometric", "root"] = "geometric"
+    """How weights change: by equal factors, or as 1 / sqrt(t) down and sqrt(t) up; linearly from or to 0."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Discount from one decision of a seat to its next."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Lambda of generalised advantage estimation."""
 
-    def at(self, progress: float) -> tuple[float, float]:
-        """Returns the learning rate and entropy weight when `progress` (0 to 1) of the budget is spent."""
-        left = 1.0 - min(max(progress, 0.0), 1.0)
-        rate = self.lr * (self.lr_final + (1.0 - self.lr_final) * left)
-        first, last = self.entropy_coef, self.entropy_coef_final
-        return rate, last * (first / last) ** left if first and last else last + (first - last) * left
+    @model_validator(mode="after")
+    def _magnet_pulls(self) -> Self:
+        if self.magnet_interval is not None and "magnet" not in self.kl_terms:
+            raise ValueError("--magnet-interval says when the magnet is copied; it needs a --kl-magnet-coef above 0.")
+        return self
+
+    @property
+    def kl_terms(self) -> tuple[str, ...]:
+        """What the policy is held close to at some time: of "rollout" and "magnet", those with a weight."""
+        weights = {
+            "rollout": (self.kl_rollout_coef, self.kl_rollout_coef_final),
+            "magnet": (self.kl_magnet_coef, self.kl_magnet_coef_final),
+        }
+        return tuple(name for name, ends in weights.items() if any(ends))
+
+    def at(self, progress: float) -> dict[str, float]:
+        """Returns the learning rate and the weights in use when `progress` (0 to 1) of the budget is spent, by name."""
+        done = min(max(progress, 0.0), 1.0)
+        names = ["entropy_coef", *(f"kl_{name}_coef" for name in self.kl_terms)]
+        ends = {name: (getattr(self, name), getattr(self, f"{name}_final")) for name in names}
+        weights = {
+            name: between(first, first if last is None else last, done, self.anneal)
+            for name, (first, last) in ends.items()
+        }
+        return {"lr": self.lr * (self.lr_final + (1.0 - self.lr_final) * (1.0 - done)), **weights}
+
+
+def between(first: float, last: float, done: float, anneal: Literal["geometric", "root"]) -> float:
+    """Returns the weight when the share `done` of the way from `first` to `last` is behind.
+
+    geometric: `first^(1 - done) last^done`. root: the power mean of exponent -2 going down, which is `1 / sqrt(t)` with
+    `t` linear in `done`, and of exponent 2 going up. Linear if one of the two is 0.
+    """
+    left = 1.0 - done
+    if not (first and last):
+        return last + (first - last) * left
+    if anneal == "geometric":
+        return last * (first / last) ** left
+    power = -2.0 if last < first else 2.0
+    weight: float = (left * first**power + done * last**power) ** (1.0 / power)
+    return weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class FictitiousOptions:
+    """The numbers of neural fictitious self-play."""
+
+    eta: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Probability that a seat plays a whole game by its best response instead of its average strategy."""
+    epsilon_start: Annotated[float, Field(ge=0, le=1)] = 0.06
+    """Share of random actions in best response mode at the start."""
+    epsilon_end: Annotated[float, Field(ge=0, le=1)] = 0.001
+    """That share after --epsilon-decay-steps; linear in between."""
+    epsilon_decay_steps: Positive = 2_000_000
+    """Environment steps until --epsilon-end is reached."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Discount from one decision of a seat to its next."""
+    br_lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of the Q networks (Adam)."""
+    br_buffer_size: Positive = 200_000
+    """Latest transitions kept for each seat."""
+    br_batch_size: Positive = 128
+    """Transitions of a gradient step of a Q network."""
+    br_train_freq: Positive = 128
+    """Environment steps, of both seats together, for each gradient step of each Q network."""
+    br_target_update_freq: Positive = 300
+    """Gradient steps of a Q network after which its target is copied from it."""
+    avg_lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of the average networks (Adam)."""
+    avg_memory: Literal["reservoir", "window"] = "reservoir"
+    """What is kept of the play in best response mode: a uniform sample of all, or the latest."""
+    avg_buffer_size: Positive = 2_000_000
+    """Decisions in best response mode kept for each seat."""
+    avg_batch_size: Positive = 128
+    """Decisions of a gradient step of an average network."""
+    avg_train_freq: Positive = 128
+    """Environment steps, of both seats together, for each gradient step of each average network."""
+
+    def epsilon(self, step: int) -> float:
+        """Returns the share of random actions in best response mode after `step` environment steps."""
+        done = min(step / self.epsilon_decay_steps, 1.0)
+        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegretOptions:
+    """The numbers of sampled CFR's regressions."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of Adam at the start of each fit, falling linearly to 0."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this norm."""
+    advantage_memory_size: Positive = 1_000_000
+    """Rows of advantages kept for each seat."""
+    advantage_batch_size: Positive = 1024
+    """Rows of a gradient step of an advantage network."""
+    advantage_train_steps: Positive = 500
+    """Gradient steps of an advantage network in each iteration."""
+    memory: Literal["reservoir", "window"] = "reservoir"
+    """What the memories keep once they are full: a uniform sample of all rows, or the latest."""
+    reinitialise: bool = True
+    """Fit a new network in each iteration; --no-reinitialise goes on with the last one."""
+    fallback: Literal["argmax", "uniform"] = "argmax"
+    """What is played where no advantage is positive: the action with the greatest, or all alike."""
+    readout: Literal["sd-cfr", "network"] = "sd-cfr"
+    """sd-cfr: one of the stored advantage networks plays a game; network: one that is fitted to all strategies."""
+    strategy_memory_size: Positive = 1_000_000
+    """Rows of strategies kept for each seat, with --readout network."""
+    strategy_batch_size: Positive = 1024
+    """Rows of a gradient step of a strategy network."""
+    strategy_train_steps: Positive = 2000
+    """Gradient steps of a strategy network, which is fitted whenever the policy is evaluated or stored."""
 
 
 @dataclass(frozen=True, kw_only=True)

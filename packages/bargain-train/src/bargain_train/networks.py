@@ -24,6 +24,7 @@ class Network(nn.Module):
     Attributes:
         config: What `build_network` needs to build it again.
         observation: The kind of observation that it reads.
+        play: How its logits become probabilities, one of `PLAYS`.
         reader: Has no parameters, so the features of a row are computed once for all updates on it.
     """
 
@@ -34,11 +35,13 @@ class Network(nn.Module):
         reader: nn.Module,
         trunk: nn.Module,
         heads: tuple[nn.Module, nn.Module],
+        play: str = "softmax",
     ):
         super().__init__()
         self.config = config
         self.spec_of_game = spec
         self.observation = spec.observation
+        self.play = play
         self.reader, self.trunk = reader, trunk
         self.policy_head, self.value_head = heads
 
@@ -188,26 +191,32 @@ NETWORKS: dict[str, Callable[..., Parts]] = {
 """Builders by name: `(spec, **options) -> (reader, trunk, (policy head, value head))`."""
 
 
+PLAYS = ("softmax", "regret-argmax", "regret-uniform")
+"""softmax: logits as such; regret-...: regret matching on logits that are advantages, and what if none is positive."""
+
+
 def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
     """Builds an initialised network; parameters are drawn from torch's global generator.
 
     Args:
         config: `{"network": "mlp", "hidden_dims": [...]}` or `{"network": "transformer", "d_model": ..., "nhead": ...,
-            "num_layers": ...}`.
+            "num_layers": ...}`; optionally with `"play"`, one of `PLAYS`.
         spec: The game and kind of observation.
 
     Raises:
         ValueError: If the name or an option is unknown or out of range.
     """
     options = dict(config)
-    name = options.pop("network", None)
+    name, play = options.pop("network", None), options.pop("play", "softmax")
+    if play not in PLAYS:
+        raise ValueError(f"a network plays by one of {', '.join(PLAYS)}, got {play!r}.")
     if name not in NETWORKS:
         raise ValueError(f"--network must be one of {', '.join(NETWORKS)}, got {name!r}.")
     try:
         parts = NETWORKS[name](spec, **options)
     except TypeError as error:
         raise ValueError(f"bad options for network {name!r}: {error}.") from error
-    network = Network(dict(config), spec, *parts)
+    network = Network(dict(config), spec, *parts, play)
     _initialise(network)
     return network
 

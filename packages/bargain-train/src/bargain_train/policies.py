@@ -5,19 +5,20 @@ Legend: `B` rows, `A` actions, `O` features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from bargain_env.spec import GameSpec, ObservationKind
+from bargain_eval.by_seat import BySeat
 from bargain_eval.checkpoint import make_checkpoint, read_checkpoint
 from bargain_eval.mixture import Mixture
 from bargain_eval.policy import Policy, PolicyRequest, check_shapes, is_tensor, read_bool, sample_actions
 from bargain_eval.results import ResultsManager
 from numpy.typing import NDArray
 
-from bargain_train.actors import MaskedCategorical
+from bargain_train.actors import action_probs
 from bargain_train.networks import Network, build_network
 
 
@@ -69,7 +70,7 @@ class NetworkPolicy:
         """Returns `[B]` float32: the movers' expected payoff / own total, as the networks estimate it."""
         rows = self._rows(obs)
         with torch.no_grad():
-            value = self._by_seat(rows, lambda network, part: network.values(part))
+            value = self._by_seat(rows, rows, lambda network, part, _: network.values(part))
         return _like(obs, value if len(obs.shape) == 2 else value[0])
 
     def _probs(self, obs: Any, action_mask: Any) -> torch.Tensor:
@@ -77,20 +78,21 @@ class NetworkPolicy:
         rows = self._rows(obs)
         mask = torch.atleast_2d(torch.as_tensor(action_mask, device=self.device)).bool()
         with torch.no_grad():
-            logits = self._by_seat(rows, lambda network, part: network(part)[0])
-            probs = MaskedCategorical(logits, mask).probs
+            probs = self._by_seat(
+                rows, mask, lambda network, part, legal: action_probs(network, network(part)[0], legal)
+            )
         return probs if len(obs.shape) == 2 else probs[0]
 
     def _rows(self, obs: Any) -> torch.Tensor:
         return torch.atleast_2d(torch.as_tensor(obs, dtype=torch.float32, device=self.device))
 
-    def _by_seat(self, rows: torch.Tensor, compute: Any) -> torch.Tensor:
+    def _by_seat(self, rows: torch.Tensor, other: torch.Tensor, compute: Any) -> torch.Tensor:
         first, second = self.networks
         if first is second:
-            result: torch.Tensor = compute(first, rows)
+            result: torch.Tensor = compute(first, rows, other)
             return result
         seat_one = rows[:, self.spec.slices["state"]][:, 2] > 0.5
-        parts = compute(first, rows[~seat_one]), compute(second, rows[seat_one])
+        parts = compute(first, rows[~seat_one], other[~seat_one]), compute(second, rows[seat_one], other[seat_one])
         result = torch.empty((len(rows), *parts[0].shape[1:]), dtype=parts[0].dtype, device=rows.device)
         result[~seat_one], result[seat_one] = parts
         return result
@@ -100,16 +102,22 @@ def _like(reference: Any, tensor: torch.Tensor) -> Any:
     return tensor.to(reference.device) if is_tensor(reference) else tensor.cpu().numpy()
 
 
+Members = Sequence[tuple[Network, float]]
+"""The networks of a seat, and their probabilities up to a factor; one is drawn a game."""
+
+
 def policy_checkpoint(
     algorithm: str,
-    networks: tuple[Network, Network],
+    networks: tuple[Network | Members, Network | Members],
     step: int,
     resume: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the checkpoint of a policy that plays seat k with `networks[k]`; a shared network is stored once."""
-    distinct = list({id(network): network for network in networks}.values())
-    spec = networks[0].spec_of_game
-    if any(network.observation == "history" for network in networks):
+    seats = [[(seat, 1.0)] if isinstance(seat, Network) else list(seat) for seat in networks]
+    distinct = list({id(network): network for seat in seats for network, _ in seat}.values())
+    numbers = {id(network): number for number, network in enumerate(distinct)}
+    spec = distinct[0].spec_of_game
+    if any(network.observation == "history" for network in distinct):
         spec = spec.with_observation("history")
     return make_checkpoint(
         algorithm=algorithm,
@@ -121,16 +129,44 @@ def policy_checkpoint(
             }
             for network in distinct
         ],
-        seats=[[(next(i for i, n in enumerate(distinct) if n is network), 1.0)] for network in networks],
+        seats=[[(numbers[id(network)], weight) for network, weight in seat] for seat in seats],
         step=step,
         resume=resume,
     )
 
 
+def members_policy(
+    members: tuple[Members, Members], *, device: str, seed: int = 0, greedy: bool = False
+) -> NetworkPolicy | BySeat:
+    """Returns the policy that draws a network of its seat for each game; without a memory if each seat has one."""
+    options: dict[str, Any] = {"device": device, "seed": seed, "greedy": greedy}
+    (first, _), (second, _) = members[0][0], members[1][0]
+    if len(members[0]) == len(members[1]) == 1:
+        return NetworkPolicy((first, second), **options)
+    seats = [
+        Mixture(
+            [NetworkPolicy((network, network), **options) for network, _ in seat],
+            normalised([weight for _, weight in seat]),
+            first.spec_of_game,
+            seed,
+        )
+        for seat in members
+    ]
+    history = any(policy.observation == "history" for policy in seats)
+    spec = first.spec_of_game.with_observation("history" if history else "standing")
+    return BySeat((seats[0], seats[1]), spec)
+
+
+def normalised(weights: Sequence[float]) -> list[float]:
+    """Returns `weights` divided by their sum."""
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
 def build_policy(
     checkpoint: Mapping[str, Any], *, device: str, seed: int = 0, greedy: bool = False
-) -> NetworkPolicy | Mixture:
-    """Builds the policy stored in a checkpoint: a mixture over pairs of networks if a seat has several.
+) -> NetworkPolicy | BySeat:
+    """Builds the policy stored in a checkpoint: a mixture for each seat if one has several networks.
 
     Raises:
         ValueError: If a network cannot be built from its config and weights.
@@ -145,16 +181,8 @@ def build_policy(
         except RuntimeError as error:
             raise ValueError(f"the stored weights do not fit their network: {error}") from error
         networks.append(network)
-    options: dict[str, Any] = {"device": device, "seed": seed, "greedy": greedy}
-    pairs = [
-        (NetworkPolicy((networks[first], networks[second]), **options), weight * other)
-        for first, weight in checkpoint["seats"][0]
-        for second, other in checkpoint["seats"][1]
-    ]
-    if len(pairs) == 1:
-        return pairs[0][0]
-    total = sum(weight for _, weight in pairs)
-    return Mixture([policy for policy, _ in pairs], [weight / total for _, weight in pairs], spec, seed)
+    first, second = ([(networks[index], weight) for index, weight in seat] for seat in checkpoint["seats"])
+    return members_policy((first, second), device=device, seed=seed, greedy=greedy)
 
 
 def load_checkpoint(request: PolicyRequest) -> Policy:

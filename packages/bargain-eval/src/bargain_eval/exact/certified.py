@@ -20,6 +20,7 @@ from bargain_env.spec import GameSpec
 from numpy.typing import NDArray
 
 from bargain_eval.arena import play
+from bargain_eval.by_seat import policy_of_seat
 from bargain_eval.exact.mimic import mimic_value
 from bargain_eval.exact.opponent import tabulate_sample, why_untabulated
 from bargain_eval.exact.plan import plan_value
@@ -158,6 +159,7 @@ def certify(
     spec, budget = (spec or GameSpec()).with_observation("standing"), budget or Budget()
     if not 0.5 <= confidence < 1:
         raise ValueError(f"confidence must lie in [0.5, 1), got {confidence}.")
+    policies = [policy_of_seat(policy, seat) for seat, policy in enumerate(policies)]
     no_upper = {f"seat {seat}": why for seat in range(2) if (why := _why_no_tree(policies[seat], spec, budget, seat))}
     jobs = [(repeat, seat) for repeat in range(budget.repeats) for seat in range(2)]
 

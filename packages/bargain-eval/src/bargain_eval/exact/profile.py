@@ -12,6 +12,7 @@ import numpy as np
 from bargain_env.spec import GameSpec
 from numpy.typing import NDArray
 
+from bargain_eval.by_seat import policy_of_seat
 from bargain_eval.exact.game import FloatArray, TabularGame
 from bargain_eval.exact.values import Plan, Profile, Strategy, realisation
 from bargain_eval.exact.views import decision_views
@@ -56,6 +57,7 @@ def policy_strategy(game: TabularGame, policy: Policy, seat: int, batch_size: in
     Raises:
         ValueError: If the policy is of another game, does not tell its probabilities, or tells impossible ones.
     """
+    policy = policy_of_seat(policy, seat)
     own = getattr(policy, "spec", None)
     if isinstance(own, GameSpec) and not own.same_game(game.spec):
         raise ValueError(f"the policy of seat {seat} was made for another game: {own}, not {game.spec}.")
