@@ -103,7 +103,11 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def learning(session: nox.Session) -> None:
-    """What PPO learns over several seeds, against known values (an hour); `-- --seeds 1 --only greedy` for less."""
+    """What the training commands learn over five seeds, against known values and in pairs (hours).
+
+    `-- --only nfsp sampled-cfr --jobs 2` for a part: every task whose name begins so, two runs at the same time;
+    `-- --seeds 1 --only greedy` for a few minutes. `-- --help` lists the tasks.
+    """
     session.install("-r", "requirements-dev.txt")
     session.run("python", "benchmarks/learning.py", *session.posargs)
 

@@ -1,90 +1,212 @@
-"""What PPO learns, over seeds: `python benchmarks/learning.py [--seeds 1 2 3 4 5] [--only self-play]`.
+"""What the training commands learn, over seeds: `python benchmarks/learning.py [--seeds 1 2] [--only nfsp] [--jobs 2]`.
 
-Runs the commands of the documentation's table one after the other, prints the table, and exits 1 if a figure misses its
-target. Every figure is measured on held-out deals that training never sees, the same for every run.
+Runs the commands of `TASKS`, prints tables in Markdown, and exits 1 if a figure misses its target. Payoffs are measured
+on held-out deals that training never sees, the same for every run; NashConv, the sum of what both seats could still
+gain by a best response, is exact.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numpy as np
 from bargain_eval import ResultsManager, load_policy, play
 from bargain_eval.evaluate import FINAL_EVAL_SEED
-from bargain_train.cli import main as bargain_train
+from bargain_eval.exact import evaluate, policy_profile, tabular_game
+from bargain_train.algorithms import ALGORITHMS
 
 RANDOM = 0.500527  # what random play earns each seat against random play
 
 
-class Task(NamedTuple):
-    """A command, whom its policy is measured against, and the least payoff that counts as learned."""
+class Response(NamedTuple):
+    """A best response to a fixed opponent on the standard game, and the least payoff that counts as learned."""
 
-    flags: tuple[str, ...]
-    opponent: str | None
+    command: str
+    opponent: str
     seat: int
-    target: float
+    flags: tuple[str, ...]
+    payoff: float
 
+
+class SelfPlay(NamedTuple):
+    """Self-play on the standard game, and the least total that counts as learned, with at least .50 in each seat."""
+
+    command: str
+    flags: tuple[str, ...]
+    total: float
+
+
+class Equilibrium(NamedTuple):
+    """Learning on a small game, the largest NashConv that counts as learned, and the one that we hope for."""
+
+    command: str
+    game: str
+    flags: tuple[str, ...] = ()
+    nash_conv: float | None = None
+    stretch: float | None = None
+
+
+Task = Response | SelfPlay | Equilibrium
 
 RESPONSE = ("--lr", "1e-3", "--entropy-coef", "0.2", "--entropy-coef-final", "0.0005", "--minibatch-size", "2048")
 """What a best response takes: it explores for longer and learns faster than self-play may."""
 
-TASKS = {
-    "self-play": Task((), None, 0, 1.15),
-    "greedy": Task(("--opponent", "greedy", "--seat", "0", *RESPONSE), "greedy", 0, 0.62),
-    "random-0": Task(("--opponent", "random", "--seat", "0", *RESPONSE), "random", 0, RANDOM + 0.97 * 0.30012),
-    "random-1": Task(("--opponent", "random", "--seat", "1", *RESPONSE), "random", 1, RANDOM + 0.97 * 0.24493),
+SMALL = ("--hidden-dims", "64", "64")
+"""Enough for a small game."""
+
+SHORT_AVERAGE, SHORT_REGRET = ("--avg-buffer-size", "20000"), ("--advantage-memory-size", "20000")
+"""Memories so short that what they keep makes a difference."""
+
+_TASKS: dict[str, Task] = {
+    "self-play": SelfPlay("ppo", (), 1.15),
+    "greedy": Response("ppo", "greedy", 0, RESPONSE, 0.62),
+    "random-0": Response("ppo", "random", 0, RESPONSE, RANDOM + 0.97 * 0.30012),
+    "random-1": Response("ppo", "random", 1, RESPONSE, RANDOM + 0.97 * 0.24493),
+    "nfsp-a": Equilibrium("nfsp", "mini-a", SMALL, 0.03),
+    "nfsp-b": Equilibrium("nfsp", "mini-b", SMALL, 0.06),
+    "nfsp-b-short": Equilibrium("nfsp", "mini-b", (*SMALL, *SHORT_AVERAGE)),
+    "nfsp-b-short-window": Equilibrium("nfsp", "mini-b", (*SMALL, *SHORT_AVERAGE, "--avg-memory", "window")),
+    "sampled-cfr-a": Equilibrium("sampled-cfr", "mini-a", SMALL, 0.03),
+    "sampled-cfr-b": Equilibrium("sampled-cfr", "mini-b", SMALL, 0.06),
+    "sampled-cfr-b-finetune": Equilibrium("sampled-cfr", "mini-b", (*SMALL, "--no-reinitialise")),
+    "sampled-cfr-b-short": Equilibrium("sampled-cfr", "mini-b", (*SMALL, *SHORT_REGRET)),
+    "sampled-cfr-b-short-window": Equilibrium("sampled-cfr", "mini-b", (*SMALL, *SHORT_REGRET, "--memory", "window")),
+    "ppo-b": Equilibrium("ppo", "mini-b", SMALL, 0.02, 0.005),
+    "ppo-c": Equilibrium("ppo", "mini-c", SMALL, 0.04, 0.01),
 }
-"""Self-play must reach a total of 1.15 with at least .50 in each seat; the best responses have known values."""
+TASKS = {name: task for name, task in _TASKS.items() if task.command in ALGORITHMS}
+"""A task without a target is there to be compared with another."""
+
+COMPARISONS = (
+    ("nfsp-b-short", "nfsp-b-short-window"),
+    ("sampled-cfr-b", "sampled-cfr-b-finetune"),
+    ("sampled-cfr-b-short", "sampled-cfr-b-short-window"),
+)
+"""Pairs of tasks, the better one first: over the same seeds, its mean NashConv must be the smaller."""
+
+PAYOFFS = ("task", "seed", "seat 0", "seat 1", "total", "se", "deals", "walk at once", "time", "reached")
+EQUILIBRIA = ("task", "seed", "NashConv", "welfare", "agreement", "time", "reached", "stretch")
+PAIRS = ("better", "worse", "seeds", "NashConv", "of the worse", "difference", "as expected")
 
 
-def learn(task: Task, seed: int, options: argparse.Namespace, folder: str) -> tuple[Any, float]:
-    places = ["--results-dir", folder, "--checkpoint-dir", f"{folder}/mirror"]
-    budget = ["--total-timesteps", str(options.timesteps)] if options.timesteps else []
-    flags = ["ppo", "--seed", str(seed), "--threads", str(options.threads), *places, *task.flags, *budget]
-    if bargain_train(flags) != 0:
-        raise SystemExit(f"training failed: {' '.join(flags)}")
+class Outcome(NamedTuple):
+    """A finished run: its row of the table, whether it missed its target, and its NashConv if that was measured."""
+
+    cells: tuple[str, ...]
+    missed: bool
+    nash_conv: float | None
+
+
+def train(task: Task, seed: int, options: argparse.Namespace, folder: str) -> tuple[Any, float]:
+    """Returns the final policy of a run in `folder`, and the seconds it took."""
+    flags = [*task.flags, "--seed", str(seed), "--threads", str(options.threads)]
+    flags += ["--results-dir", folder, "--checkpoint-dir", f"{folder}/mirror"]
+    flags += ["--game", task.game] if isinstance(task, Equilibrium) else ["--no-eval-nash-conv"]
+    if isinstance(task, Response):
+        flags += ["--opponent", task.opponent, "--seat", str(task.seat)]
+    if options.budget:
+        unit = ALGORITHMS[task.command].config.unit
+        flags += ["--total-timesteps" if unit == "steps" else "--iterations", str(options.budget)]
+    command = [sys.executable, "-m", "bargain_train.cli", task.command, *flags]
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"training failed: {' '.join(command)}\n{done.stderr[-2000:]}")
     run = ResultsManager(folder).list_runs()[0]
-    policy = load_policy(f"run:{run['run_id']}", results_dir=folder)
-    opponent = policy if task.opponent is None else load_policy(task.opponent)
-    players = (policy, opponent) if task.seat == 0 else (opponent, policy)
-    return play(players, options.games, FINAL_EVAL_SEED).summary(), run["training_time_seconds"]
+    return load_policy(f"run:{run['run_id']}", results_dir=folder), run["training_time_seconds"]
+
+
+def learn(name: str, seed: int, options: argparse.Namespace) -> Outcome:
+    """Trains once and measures the final policy."""
+    task = TASKS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        policy, seconds = train(task, seed, options, folder)
+    start, time = (name, str(seed)), f"{seconds:.0f} s"
+    if isinstance(task, Equilibrium):
+        outcome = nash_conv(task, policy, start, time)
+    else:
+        outcome = payoffs(task, policy, options.games, start, time)
+    print(" | ".join(outcome.cells), file=sys.stderr, flush=True)
+    return outcome
+
+
+def nash_conv(task: Equilibrium, policy: Any, start: tuple[str, ...], time: str) -> Outcome:
+    game = tabular_game(policy.spec)
+    found = evaluate(game, policy_profile(game, policy))
+    reached, stretch = (None if limit is None else found.nash_conv <= limit for limit in (task.nash_conv, task.stretch))
+    cells = (f"{found.nash_conv:.4f}", f"{found.welfare:.4f}", f"{found.agreement_rate:.3f}", time)
+    return Outcome((*start, *cells, said(reached), said(stretch)), reached is False, found.nash_conv)
+
+
+def payoffs(task: Response | SelfPlay, policy: Any, games: int, start: tuple[str, ...], time: str) -> Outcome:
+    opponent = load_policy(task.opponent) if isinstance(task, Response) else policy
+    seat = task.seat if isinstance(task, Response) else 0
+    players = (policy, opponent) if seat == 0 else (opponent, policy)
+    summary = play(players, games, FINAL_EVAL_SEED).summary()
+    first, second, total, error = (float(summary[key] or 0) for key in ("payoff_0", "payoff_1", "total", "total_se"))
+    if isinstance(task, Response):
+        reached = (first, second)[seat] >= task.payoff
+    else:
+        reached = total >= task.total and min(first, second) >= 0.5
+    numbers = (f"{number:.4f}" for number in (first, second, total, error))
+    rates = (f"{summary[key]:.3f}" for key in ("agreement_rate", "first_move_walk_rate"))
+    return Outcome((*start, *numbers, *rates, time, said(reached)), not reached, None)
+
+
+def said(reached: bool | None) -> str:
+    return "-" if reached is None else "yes" if reached else "NO"
+
+
+def compare(better: str, worse: str, found: dict[tuple[str, int], Outcome], seeds: Sequence[int]) -> Outcome:
+    """Compares two tasks in pairs over the same seeds."""
+    numbers = [[found[name, seed].nash_conv for seed in seeds] for name in (better, worse)]
+    first, second = (np.array(row, dtype=np.float64) for row in numbers)
+    differences = second - first
+    error = f" ± {differences.std(ddof=1) / np.sqrt(len(seeds)):.4f}" if len(seeds) > 1 else ""
+    means = (f"{first.mean():.4f}", f"{second.mean():.4f}", f"{differences.mean():.4f}{error}")
+    as_expected = bool(differences.mean() > 0)
+    return Outcome((better, worse, str(len(seeds)), *means, said(as_expected)), not as_expected, None)
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Outcome]) -> None:
+    if rows:
+        print("\n| " + " | ".join(headings) + " |")
+        print("|" + "---|" * len(headings))
+        print("\n".join(f"| {' | '.join(row.cells)} |" for row in rows))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--only", choices=list(TASKS), nargs="+", default=list(TASKS))
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--timesteps", type=int, help="a budget other than the command's own")
+    parser.add_argument("--only", nargs="+", default=[""], help=f"tasks, or how their names begin: {', '.join(TASKS)}")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of a run (default: the cores / --jobs)")
+    parser.add_argument("--budget", "--timesteps", type=int, help="steps or iterations, instead of the command's own")
     parser.add_argument("--games", type=int, default=100_000, help="held-out deals")
     options = parser.parse_args()
-    rows, missed = [], 0
-    for name in options.only:
-        task = TASKS[name]
-        for seed in options.seeds:
-            with tempfile.TemporaryDirectory() as folder:
-                summary, seconds = learn(task, seed, options, folder)
-            if task.opponent is None:
-                reached = summary["total"] >= task.target and min(summary["payoff_0"], summary["payoff_1"]) >= 0.5
-            else:
-                reached = summary[f"payoff_{task.seat}"] >= task.target
-            missed += not reached
-            numbers = [summary[key] for key in ("payoff_0", "payoff_1", "total")]
-            rates = [summary[key] for key in ("agreement_rate", "first_move_walk_rate")]
-            rows.append(
-                f"| {name} | {seed} | "
-                + " | ".join(f"{number:.4f}" for number in numbers)
-                + f" | {summary['total_se']:.4f} | "
-                + " | ".join(f"{rate:.3f}" for rate in rates)
-                + f" | {seconds:.0f} s | {'yes' if reached else 'NO'} |"
-            )
-            print(rows[-1], flush=True)
-    print("\n| task | seed | seat 0 | seat 1 | total | se | deals | walk at once | time | reached |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    print("\n".join(rows))
-    return int(missed > 0)
+    options.threads = options.threads or max(1, cores // options.jobs)
+    names = [name for name in TASKS if name.startswith(tuple(options.only))]
+    if missing := [start for start in options.only if not any(name.startswith(start) for name in names)]:
+        parser.error(f"no task begins with {', '.join(missing)}")
+    if len(set(options.seeds)) < len(options.seeds):
+        parser.error("each seed once")
+
+    runs = [(name, seed) for name in names for seed in options.seeds]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        found = dict(zip(runs, pool.map(lambda run: learn(run[0], run[1], options), runs), strict=True))
+    pairs = [compare(*pair, found, options.seeds) for pair in COMPARISONS if set(pair) <= set(names)]
+    print_table(PAYOFFS, [found[run] for run in runs if not isinstance(TASKS[run[0]], Equilibrium)])
+    print_table(EQUILIBRIA, [found[run] for run in runs if isinstance(TASKS[run[0]], Equilibrium)])
+    print_table(PAIRS, pairs)
+    return int(any(outcome.missed for outcome in (*found.values(), *pairs)))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,14 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bargain_env import GAMES, GameSpec
+from bargain_train.algorithms.nfsp import NFSPConfig
 from bargain_train.algorithms.ppo import PPOConfig
+from bargain_train.algorithms.sampled_cfr import SampledCFRConfig
+from bargain_train.config import RunConfig
 
 DOCS = Path(__file__).parent
 
@@ -67,9 +71,9 @@ def observation() -> str:
     return table(["slice", "name", "content"], rows)
 
 
-def ppo_settings() -> str:
-    rows = []
-    for cls in reversed(PPOConfig.__mro__[:-1]):
+def settings(config: type[RunConfig]) -> str:
+    rows: dict[str, list[str]] = {}
+    for cls in reversed(config.__mro__[:-1]):
         if not dataclasses.is_dataclass(cls):
             continue
         (body,) = ast.parse(inspect.cleandoc(inspect.getsource(cls))).body
@@ -77,15 +81,18 @@ def ppo_settings() -> str:
         for field, text in zip(body.body, body.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 name = ast.unparse(field.target)
-                default = getattr(PPOConfig(), name)
+                default = getattr(config(), name, "")
                 shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-                rows.append([f"`--{name.replace('_', '-')}`", f"{shown}", text.value.value])
-    return table(["flag", "default", "meaning"], rows)
+                rows[name] = [f"`--{name.replace('_', '-')}`", f"{shown}", str(text.value.value)]
+    known = {field.name for field in dataclasses.fields(config)}
+    return table(["flag", "default", "meaning"], [row for name, row in rows.items() if name in known])
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "game.md": {"sizes": sizes, "parameters": parameters, "actions": actions, "observation": observation},
-    "ppo.md": {"ppo settings": ppo_settings},
+    "ppo.md": {"ppo settings": partial(settings, PPOConfig)},
+    "nfsp.md": {"nfsp settings": partial(settings, NFSPConfig)},
+    "sampled_cfr.md": {"sampled-cfr settings": partial(settings, SampledCFRConfig)},
 }
 
 

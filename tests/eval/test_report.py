@@ -168,6 +168,31 @@ def test_one_seed_shows_the_error_over_deals_and_no_empty_column(root: Path) -> 
     assert "total" not in by_settings.headers
 
 
+@pytest.mark.parametrize(
+    ("finals", "group", "by_run"),
+    [
+        ([{"nash_conv": 0.03}, {"nash_conv": 0.05}], "0.0400 ± 0.0100", ["0.0300", "0.0500"]),
+        (
+            [{"nash_conv_lower": 0.02, "nash_conv_upper": 0.04}, {"nash_conv_lower": 0.04, "nash_conv_upper": 0.08}],
+            "0.0300-0.0600",
+            ["0.0200-0.0400", "0.0400-0.0800"],
+        ),
+        ([{"nash_conv_lower": 0.02, "nash_conv_upper": None}, {}], ">=0.0200", [">=0.0200", "-"]),
+        ([{}, {}], "-", ["-", "-"]),
+    ],
+)
+def test_nash_conv_stands_beside_the_payoffs(
+    tmp_path: Path, finals: list[dict[str, Any]], group: str, by_run: list[str]
+) -> None:
+    for seed, final in enumerate(finals):
+        run = ResultsManager(tmp_path).create_run("ppo", seed, {"seed": seed, "eval_nash_conv": "nash_conv" in final})
+        run.set_final_metrics({"pool_payoff": 0.6 - 0.1 * seed} | final)
+        run.complete()
+    by_settings, runs = leaderboards(contests(find([], tmp_path).runs)[0])
+    assert cells(by_settings, "seeds", "NashConv") == [("2", group)]
+    assert cells(runs, "NashConv") == [(shown,) for shown in by_run]
+
+
 def test_unfinished_runs_are_listed_and_not_ranked(tmp_path: Path) -> None:
     store_run(tmp_path, 1)
     ResultsManager(tmp_path).create_run("ppo", 9, {"lr": 0.001}).fail("no luck")

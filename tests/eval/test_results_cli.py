@@ -129,6 +129,50 @@ def test_leaderboard(runs: dict[str, str], text: Any, data: Any) -> None:
     assert "tioli" in printed
 
 
+def test_nash_conv_stands_beside_what_ranks(root: Path, text: Any, data: Any) -> None:
+    manager, found = ResultsManager(root), {}
+    finals: dict[str, dict[str, Any]] = {
+        "ppo": {"nash_conv": 0.0123},
+        "mappo": {"nash_conv": 0.5},
+        "nfsp": {"nash_conv_lower": 0.0282, "nash_conv_upper": 0.0358},
+        "fcp": {"nash_conv_lower": 0.0444, "nash_conv_upper": None},
+        "psro": {},
+    }
+    for algorithm, final in finals.items():
+        run = manager.create_run(algorithm, 1, {})
+        run.set_final_metrics({"pool_payoff": 0.5, "total": 1.25, "agreement_rate": 0.375} | final)
+        run.complete()
+        found[algorithm] = run.run_id
+    shown = {"ppo": "0.0123", "mappo": "0.5000", "nfsp": "0.0282-0.0358", "fcp": ">=0.0444", "psro": "-"}
+    board = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text("--leaderboard").splitlines()]
+    rows = {row[0]: row for row in board if row and row[0] in found.values()}
+    for algorithm, run_id in found.items():
+        assert rows[run_id][5:9] == ["0.5", shown[algorithm], "1.2500", "0.3750"]
+        lines = [line.split("│")[1:-1] for line in text("--show", run_id).splitlines()]
+        fields = {row[0].strip(): row[1].strip() for row in lines if len(row) == 2}
+        quality = [fields[name] for name in ("pool_payoff", "NashConv", "total", "agreement")]
+        assert quality == ["0.5", shown[algorithm], "1.2500", "0.3750"]
+    compared = text("--compare", *found.values())
+    assert all(number in compared for number in ("0.0123", "0.0282-0.0358", ">=0.0444"))
+
+    smallest = ("--metric", "final_metrics.nash_conv", "--minimize")
+    ranked = data("--leaderboard", *smallest)["both_seats"]
+    assert [run["run_id"] for run in ranked] == [found["ppo"], found["mappo"]]
+    assert data("--best", "ppo", *smallest)["run"]["run_id"] == found["ppo"]
+
+
+def test_best_takes_the_smallest_if_asked(root: Path, data: Any) -> None:
+    ids = []
+    for number in (0.25, 0.125, 0.5):
+        run = ResultsManager(root).create_run("ppo", 1, {})
+        run.set_final_metrics({"nash_conv": number})
+        run.complete()
+        ids.append(run.run_id)
+    metric = ("--metric", "final_metrics.nash_conv")
+    assert data("--best", "ppo", *metric, "--minimize")["run"]["run_id"] == ids[1]
+    assert data("--best", "ppo", *metric)["run"]["run_id"] == ids[2]
+
+
 def test_export(runs: dict[str, str], data: Any, text: Any, tmp_path: Path) -> None:
     assert data("--export", str(tmp_path / "out.csv"))["exported_runs"] == 3
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
@@ -185,6 +229,7 @@ def test_cleanup(runs: dict[str, str], root: Path, data: Any, text: Any) -> None
         (["--list", "--leaderboard"], r"\(given: --list and --leaderboard\)"),
         (["--evaluate", "--list"], "--evaluate belongs to --load"),
         (["--delete", "--list"], "--delete belongs to --cleanup"),
+        (["--list", "--minimize"], "--minimize belongs to --best and --leaderboard"),
         (["--leaderboard", "--algorithm", "ppo"], "--algorithm belongs to --list"),
         (["--list", "--format", "csv"], "--format belongs to --export"),
         (["--show", "nobody"], "there is no run 'nobody'"),

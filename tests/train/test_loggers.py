@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from bargain_train import create_logger
-from bargain_train.loggers import ConsoleLogger, MultiLogger
+from bargain_train.loggers import CONSOLE_METRICS, ConsoleLogger, MultiLogger
 
 if TYPE_CHECKING:
     from tests.train.conftest import Train
@@ -64,6 +64,24 @@ def test_the_console_prints_about_twenty_lines_with_aligned_columns(
     assert "eval pool" in headers[1]
     assert {len(line) for line in lines} == {len(headers[0]), len(headers[1])}
     assert "9.0" not in numbers[0]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"eval/nash_conv": 0.01234}, "0.0123"),
+        ({"eval/nash_conv_lower": 0.0282, "eval/nash_conv_upper": 0.0358}, "0.028-0.036"),
+        ({"eval/nash_conv_lower": 0.0282}, ">=0.028"),
+    ],
+)
+def test_the_console_shows_nash_conv_in_one_narrow_column(
+    capsys: pytest.CaptureFixture[str], metrics: dict[str, float], shown: str
+) -> None:
+    create_logger().log(5, {name: 0.5 for name, _ in CONSOLE_METRICS if "nash_conv" not in name} | metrics)
+    headings, numbers = capsys.readouterr().err.splitlines()
+    assert headings.endswith(" NashConv")
+    assert numbers.endswith(f" {shown}")
+    assert len(headings) == len(numbers) <= 110
 
 
 def test_the_console_shows_unknown_metrics_if_it_knows_none(capsys: pytest.CaptureFixture[str]) -> None:

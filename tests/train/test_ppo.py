@@ -26,6 +26,11 @@ LEARNING_METRICS = {
     *("grad_norm", "first_ratio_error", "explained_variance", "step", "updates"),
 }
 
+EVALUATED = {
+    f"eval/{name}"
+    for name in ("pool_payoff", "payoff_0", "payoff_1", "total", "agreement_rate", "nash_conv", "gain_0", "gain_1")
+}
+
 
 def test_a_run_stores_everything_it_promises(train: Train, tmp_path: Path) -> None:
     run = train("--seed", "7", "--eval-interval", "512", "--checkpoint-interval", "512")
@@ -48,6 +53,9 @@ def test_a_run_stores_everything_it_promises(train: Train, tmp_path: Path) -> No
     evaluation = json.loads((run.folder / "final_eval.json").read_text())
     assert metadata["final_metrics"]["pool_payoff"] == evaluation["pool_payoff"]
     assert metadata["final_metrics"]["total"] == evaluation["self_play"]["total"]
+    assert metadata["final_metrics"]["agreement_rate"] == evaluation["self_play"]["agreement_rate"]
+    assert set(evaluation["nash_conv"]) == {"nash_conv", "gain_0", "gain_1"}
+    assert evaluation["nash_conv"].items() <= metadata["final_metrics"].items()
     assert metadata["final_metrics"]["seat"] is None
     assert evaluation["seed"] == 2**63 + 1
     assert evaluation["num_games"] == 20
@@ -57,7 +65,8 @@ def test_a_run_stores_everything_it_promises(train: Train, tmp_path: Path) -> No
     assert config["hidden_dims"] == [16]
     assert [line["step"] for line in run.metrics] == [256, 512, 768, 1024]
     for line in run.metrics:
-        evaluated = {"eval/pool_payoff", "eval/payoff_0", "eval/payoff_1", "eval/total"}
+        names = ("pool_payoff", "payoff_0", "payoff_1", "total", "agreement_rate", "nash_conv", "gain_0", "gain_1")
+        evaluated = {f"eval/{name}" for name in names}
         assert set(line) == LEARNING_METRICS | (evaluated if line["step"] % 512 == 0 else set())
         assert abs(line["first_ratio_error"]) < 1e-5
     assert run.metrics == [

@@ -20,7 +20,7 @@ from bargain_train.algorithms.sampled_cfr import SampledCFRConfig
 from bargain_train.buffers import Memory
 from bargain_train.cli import main
 from bargain_train.config import RegretOptions
-from bargain_train.regret import RegretLearner, advantage_loss, strategy_loss
+from bargain_train.regret import RegretLearner, advantage_loss, foretold, strategy_loss
 from bargain_train.run import Run
 from tensordict import TensorDict
 
@@ -157,6 +157,7 @@ def test_a_run_stores_what_it_promises(train: Train) -> None:
     nodes = 32 * (1 + 4 + 4 + 16) + 32 * (1 + 1 + 4 + 4)  # of both seats' traversals: K, k a decision, four offers
     assert [line["step"] for line in lines] == [nodes * number for number in range(1, 6)]
     assert {"adv_loss_0", "adv_loss_1", "payoff_0", "payoff_1", "adv_memory_size_0"} <= lines[0].keys()
+    assert {"adv_r2_0", "positive_regret_1", "fallback_1"} <= lines[1].keys()
     assert ["eval/nash_conv" in line for line in lines] == [False, True, False, True, False]
     assert run.metadata["final_metrics"]["nash_conv"] >= 0
     checkpoint = read_checkpoint(run.folder / "policy.pt")
@@ -220,6 +221,32 @@ def test_a_regression_finds_the_weighted_mean_of_the_sampled_advantages_of_each_
     assert advantages[1].item() == pytest.approx(0.2, abs=0.02)
     assert advantages[walk].item() == pytest.approx((3 * -0.1 + 0.5) / 4, abs=0.02)
     assert advantages[accept].item() != pytest.approx(9.0, abs=1.0)
+
+
+def test_what_a_network_foretells_is_judged() -> None:
+    learner = RegretLearner(0, RegretOptions(), {"network": "mlp", "hidden_dims": [4]}, SPEC, seed=0)
+    ((network, _),) = learner.average()
+    head = network.policy_head
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+        head.bias[SPEC.walk_action] = 0.5
+    observation = torch.zeros(2, SPEC.observation_dim - SPEC.num_actions)
+    rows = {
+        "observation": observation,
+        "action": torch.full((2, 1), SPEC.walk_action, dtype=torch.int16),
+        "advantage": torch.tensor([[1.0], [0.0]]),
+        "importance": torch.ones(2, 1),
+        "weight": torch.tensor([1.0, 2.0]),
+    }
+    found = foretold(network, TensorDict(rows, 2), SPEC)
+    assert found == pytest.approx({"adv_r2": 1 - (0.25 + 2 * 0.25) / 1.0, "positive_regret": 0.5, "fallback": 0.0})
+    with torch.no_grad():
+        head.bias.fill_(-0.25)
+    found = foretold(network, TensorDict(rows, 2), SPEC)
+    assert found["positive_regret"] == 0.0
+    assert found["fallback"] == 1.0
 
 
 def test_the_losses_count_legal_and_sampled_actions_alone() -> None:

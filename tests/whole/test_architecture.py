@@ -120,7 +120,7 @@ ROOMS: dict[str, Room] = {
     # what every training run is made of
     "train": Room("", "train.loggers"),
     "train.config": Room("pydantic env.spec eval.game_options"),
-    "train.loggers": Room("rich", "torchrl"),
+    "train.loggers": Room("rich eval.results", "torchrl"),
     "train.seeds": Room("numpy"),
     "train.run": Room(
         "torch eval.checkpoint eval.policy eval.registry eval.results.* train.config train.loggers train.seeds"
@@ -147,9 +147,11 @@ ROOMS: dict[str, Room] = {
         "train.seeds train.transitions"
     ),
     "train.traversal": Room("torch tensordict env.spec env.engine env.torchrl_views train.actors train.buffers"),
-    "train.regret": Room("torch tensordict env.spec train.actors train.buffers train.networks train.traversal"),
+    "train.regret": Room(
+        "torch tensordict env.spec train.actors train.buffers train.config train.networks train.seeds train.traversal"
+    ),
     "train.updates": Room("torch tensordict torchrl train.config train.actors train.networks"),
-    "train.nash_conv": Room("env.spec eval.exact.* eval.policy"),
+    "train.nash_conv": Room("numpy env.spec eval.by_seat eval.exact.* eval.mixture eval.policy"),
     "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.run"),
     "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.run train.updates"),
     # the algorithms: their settings load at once, everything else when training starts
@@ -157,7 +159,7 @@ ROOMS: dict[str, Room] = {
     "train.algorithms.*": Room(
         "pydantic train.config",
         "torch tensordict torchrl env.* eval.* train.run train.seeds train.networks train.actors train.policies "
-        "train.collect train.advantage train.updates train.evaluation train.learner train.modes train.q_updates",
+        "train.collect train.advantage train.updates train.evaluation train.learner train.modes train.q_updates train.regret train.traversal",
     ),
     "train.cli": Room("eval.cli_tools train.algorithms train.config", "yaml eval.results.* train.run train.summary"),
 }

@@ -61,6 +61,30 @@ def test_the_benchmark_of_learning_runs() -> None:
     assert table_rows(result.stdout)[-1][-1] == "NO"
 
 
+def test_the_benchmark_of_learning_measures_nash_conv_and_compares_in_pairs() -> None:
+    flags = ("--seeds", "1", "2", "--only", "nfsp-b-short", "--budget", "8192", "--jobs", "2")
+    result = run("learning.py", *flags)
+    assert result.returncode in (0, 1), result.stderr
+    rows = table_rows(result.stdout)
+    runs = [row for row in rows if row[0].startswith("nfsp-b-short") and row[1].isdigit()]
+    assert [row[:2] for row in runs] == [
+        [name, seed] for name in ("nfsp-b-short", "nfsp-b-short-window") for seed in "12"
+    ]
+    means = [sum(float(row[2]) for row in pair) / 2 for pair in (runs[:2], runs[2:])]
+    better, worse, seeds, first, second, difference, as_expected = rows[-1]
+    assert (better, worse, seeds) == ("nfsp-b-short", "nfsp-b-short-window", "2")
+    assert float(first) == pytest.approx(means[0], abs=2e-4)
+    assert float(second) == pytest.approx(means[1], abs=2e-4)
+    assert float(difference.split()[0]) == pytest.approx(means[1] - means[0], abs=3e-4)
+    assert result.returncode == int(as_expected == "NO")
+
+
+def test_the_benchmark_of_learning_names_its_tasks() -> None:
+    result = run("learning.py", "--only", "nothing")
+    assert result.returncode == 2
+    assert "no task begins with nothing" in result.stderr
+
+
 def test_the_benchmark_of_exact_evaluation_runs() -> None:
     result = run("exact.py", "--repetitions", "1", "--iterations", "3", "--largest-values", "2", "3")
     assert result.returncode == 0, result.stderr

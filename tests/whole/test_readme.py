@@ -22,7 +22,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "packages").glob("*/README.md"))]
 MARKED = ("run", "test")
 
 SMALL = {
-    "bargain-train": "--total-timesteps 128 --num-envs 8 --rollout-steps 8 --eval-games 20 --no-wandb",
+    "bargain-train": "--total-timesteps 128 --num-envs 8 --rollout-steps 8 --eval-games 20 --no-eval-nash-conv "
+    "--no-wandb",
     "bargain-eval baselines": "--num-games 100",
     "bargain-eval best-response": "--types 64 --own-types 16 --counters 1 --repeats 3 --games 256 --threads 1",
     "bargain-eval crossplay": "--num-games 50",

@@ -8,7 +8,7 @@ from typing import Any
 from bargain_eval.evaluate import FINAL_EVAL_SEED, POOL, VALIDATION_SEED, evaluate_policy
 from bargain_eval.policy import Policy
 
-from bargain_train.nash_conv import measure_nash_conv
+from bargain_train.nash_conv import FINAL, ROUTINE, measure_nash_conv
 from bargain_train.run import Run, torch_threads
 
 Metrics = dict[str, float]
@@ -17,9 +17,11 @@ Metrics = dict[str, float]
 class Evaluator:
     """Evaluates policies as `run` wants it: against a pool in the given seats, in self-play, and their NashConv.
 
+    Evaluating leaves no trace in what it evaluates: neither the policy's own generators nor torch's are used.
+
     Args:
-        run: Gives the game, the number of deals and the device.
-        seats: The seats that learn; NashConv is measured if it is both.
+        run: Gives the game, the number of deals, the threads and the device.
+        seats: The seats that learn; self-play and NashConv are measured if it is both.
         opponents: The pool, as policy strings.
     """
 
@@ -28,9 +30,13 @@ class Evaluator:
         self.seats = seats
         self.opponents = tuple(opponents)
 
-    def __call__(self, policy: Policy, seed: int) -> dict[str, Any]:
-        """Returns what `evaluate_policy` does on the deals of `seed`, and `nash_conv`, see `measure_nash_conv`."""
+    def __call__(self, policy: Policy, seed: int, *, final: bool = False) -> dict[str, Any]:
+        """Returns what `evaluate_policy` does on the deals of `seed`, and `nash_conv`, what `measure_nash_conv` does.
+
+        `nash_conv` is empty if one seat learns or the run does not want it. `final` spends more on bounding it.
+        """
         run, config = self.run, self.run.config
+        found: dict[str, float | None] = {}
         with torch_threads(1):
             evaluation = evaluate_policy(
                 policy,
@@ -43,17 +49,14 @@ class Evaluator:
                 threads=run.threads,
                 opponents=self.opponents,
             )
-            measured = config.eval_nash_conv and len(self.seats) == 2
-            found = (
-                measure_nash_conv(policy, config.spec(), seed, device=run.device, threads=run.threads)
-                if measured
-                else {}
-            )
+            if config.eval_nash_conv and len(self.seats) == 2:
+                options: dict[str, Any] = {"device": run.device, "threads": run.threads}
+                found = measure_nash_conv(policy, config.spec(), seed, budget=FINAL if final else ROUTINE, **options)
         return evaluation | {"nash_conv": found}
 
 
 def evaluation_metrics(evaluation: Mapping[str, Any]) -> Metrics:
-    """Returns the metrics of what an `Evaluator` returned, each under `eval/`, without bounds that do not exist."""
+    """Returns the metrics of what an `Evaluator` returned, each named `eval/...`, without bounds that do not exist."""
     metrics: Metrics = {"pool_payoff": evaluation["pool_payoff"]}
     if (play := evaluation["self_play"]) is not None:
         metrics |= {name: play[name] for name in ("payoff_0", "payoff_1", "total", "agreement_rate")}
@@ -94,4 +97,4 @@ def conduct(
         run.save(checkpoint())
     if not run.stopped:
         seat = evaluator.seats[0] if len(evaluator.seats) == 1 else None
-        run.finish(checkpoint(), evaluator(policy(), FINAL_EVAL_SEED), seat=seat)
+        run.finish(checkpoint(), evaluator(policy(), FINAL_EVAL_SEED, final=True), seat=seat)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from bargain_eval.results import nash_conv_text
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -30,16 +31,15 @@ CONSOLE_METRICS = (
     ("payoff_1", "seat 1"),
     ("total", "total"),
     ("agreement_rate", "deals"),
-    ("first_move_walk_rate", "walk at once"),
+    ("first_move_walk_rate", "1st walk"),
     ("mean_decisions", "length"),
     ("entropy", "entropy"),
-    ("explained_variance", "expl. var."),
+    ("explained_variance", "expl.var"),
     ("eval/pool_payoff", "eval pool"),
     ("eval/nash_conv", "NashConv"),
-    ("eval/nash_conv_lower", "NashConv from"),
-    ("eval/nash_conv_upper", "to"),
+    ("eval/nash_conv_lower", "   NashConv"),
 )
-"""The metrics of the console's table and their headings."""
+"""The metrics of the console's table and their headings; beside a lower bound of NashConv stands the upper one."""
 
 
 class ConsoleLogger:
@@ -95,8 +95,12 @@ class ConsoleLogger:
             self._columns = columns
             self._print_line("step", headings, style="bold")
         cells = zip(columns, headings, strict=True)
-        numbers = [f"{self._recent[name]:.4f}".rjust(len(heading)) for (name, _), heading in cells]
-        self._print_line(f"{step:,}", numbers)
+        self._print_line(f"{step:,}", [self._shown(name).rjust(len(heading)) for (name, _), heading in cells])
+
+    def _shown(self, name: str) -> str:
+        if name == "eval/nash_conv_lower":
+            return nash_conv_text(self._recent, prefix="eval/", digits=3)
+        return f"{self._recent[name]:.4f}"
 
     def _print_line(self, step: str, cells: Sequence[str], style: str | None = None) -> None:
         line = "  ".join((step.rjust(10), *cells))

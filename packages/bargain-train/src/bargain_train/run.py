@@ -249,7 +249,7 @@ class Run:
 
         Args:
             checkpoint: The final policy.
-            evaluation: What `evaluate_policy` returned on the deals of the final evaluation.
+            evaluation: What an `Evaluator` returned on the deals of the final evaluation.
             seat: The learner's seat in a run against a fixed opponent, None if both seats learned.
         """
         self.record.save_final_policy({key: value for key, value in checkpoint.items() if key != "resume"})

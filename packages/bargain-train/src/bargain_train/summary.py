@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ _PIPE_WIDTH = 120
 
 
 def print_summary(run: Run) -> None:
-    """Prints the final evaluation against each baseline, and where the run lies."""
+    """Prints the final evaluation against each baseline and its NashConv, and where the run lies."""
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     say = functools.partial(console.print, markup=False)
     record, minutes = run.record, run.record.metadata["training_time_seconds"] / 60
@@ -32,10 +33,23 @@ def print_summary(run: Run) -> None:
                 f"Self-play: seat 0 {play['payoff_0']:.4f}, seat 1 {play['payoff_1']:.4f}, total {play['total']:.4f}"
                 f" ± {play['total_se'] or 0:.4f}; {play['agreement_rate']:.1%} of games end in a deal."
             )
+        if found := nash_conv_sentence(run.evaluation["nash_conv"]):
+            say(found)
         for name, reason in run.evaluation["left_out"].items():
             say(f"Without {name}: {reason}")
     say(f"Run {record.run_id} in {record.path}")
     say(f"Look at it with: bargain-eval results --show {record.run_id}{folder}")
+
+
+def nash_conv_sentence(found: Mapping[str, float | None]) -> str:
+    """Returns what `measure_nash_conv` found as one sentence; nothing if nothing was measured."""
+    exact, lower, upper = (found.get(f"nash_conv{end}") for end in ("", "_lower", "_upper"))
+    if exact is not None:
+        return f"NashConv {exact:.4f} (exact)."
+    if lower is None:
+        return ""
+    bounds = f"at least {lower:.4f}" if upper is None else f"between {lower:.4f} and {upper:.4f}"
+    return f"NashConv {bounds} (95 %)."
 
 
 def _table(evaluation: dict[str, Any]) -> Table:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bargain_eval.files import dump_json, read_json
-from bargain_eval.results import DEFAULT_METRIC, ResultsManager, metric_value
+from bargain_eval.results import DEFAULT_METRIC, ResultsManager, metric_value, nash_conv_text
 from bargain_eval.results.layout import FINAL_EVAL, Metadata, stored_policies
 from bargain_eval.results.metadata import Status
 from bargain_eval.results.metrics import read_metrics
@@ -28,6 +28,8 @@ REPORT = "report.html"
 """The page that `--leaderboard` links to, in the folder of the runs."""
 
 _PIPE_WIDTH = 200
+_QUALITY = ("NashConv", "total", "agreement")
+_NONE = "-"
 _OPTION_OF = {"algorithm": "list", "status": "list", "format": "export", "evaluate": "load", "delete": "cleanup"}
 
 
@@ -63,7 +65,9 @@ class ResultsOptions:
     status: Status | None = None
     """With --list: only this status."""
     metric: str = DEFAULT_METRIC
-    """The dotted name of the metric to rank and list by; larger is better."""
+    """The dotted name of the metric to rank and list by; larger is better, unless --minimize."""
+    minimize: bool = False
+    """With --best and --leaderboard: the smaller the better, as of final_metrics.nash_conv."""
     game: str | None = None
     """With --best and --leaderboard: the game, as --list shows it (default: the standard game, `default`)."""
     results_dir: Path = Path("results")
@@ -107,8 +111,9 @@ def _chosen_action(options: ResultsOptions) -> str:
     for option, action in _OPTION_OF.items():
         if getattr(options, option) and action != chosen[0]:
             raise ValueError(f"--{option} belongs to --{action} and says nothing to --{chosen[0]}")
-    if options.game is not None and chosen[0] not in ("best", "leaderboard"):
-        raise ValueError(f"--game belongs to --best and --leaderboard and says nothing to --{chosen[0]}")
+    for option in ("game", "minimize"):
+        if getattr(options, option) and chosen[0] not in ("best", "leaderboard"):
+            raise ValueError(f"--{option} belongs to --best and --leaderboard and says nothing to --{chosen[0]}")
     return chosen[0]
 
 
@@ -135,7 +140,7 @@ def _compare(manager: ResultsManager, options: ResultsOptions) -> Outcome:
 
 def _best(manager: ResultsManager, options: ResultsOptions) -> Outcome:
     game = options.game or "default"
-    run = manager.get_best_run(options.best, options.metric, game=game)
+    run = manager.get_best_run(options.best, options.metric, options.minimize, game=game)
     if run is None:
         raise ValueError(
             f"no completed run of {options.best} on game {game!r} has the metric {options.metric} in {manager.root}"
@@ -145,7 +150,7 @@ def _best(manager: ResultsManager, options: ResultsOptions) -> Outcome:
 
 def _leaderboard(manager: ResultsManager, options: ResultsOptions) -> Outcome:
     report = manager.root / REPORT
-    board = asdict(manager.leaderboard(options.metric, options.game or "default"))
+    board = asdict(manager.leaderboard(options.metric, options.game or "default", options.minimize))
     return board | {"report": report if report.is_file() else None, "results_dir": options.results_dir}
 
 
@@ -214,6 +219,8 @@ def _print_compare(console: Console, outcome: Outcome) -> None:
     run_ids = list(outcome["runs"])
     table = Table("", *run_ids)
     summary = {name: {run: outcome["runs"][run][name] for run in run_ids} for name in outcome["runs"][run_ids[0]]}
+    finals = {run: {name: found.get(run) for name, found in outcome["final_metrics"].items()} for run in run_ids}
+    summary["NashConv"] = {run: nash_conv_text(final) or _NONE for run, final in finals.items()}
     for rows in (summary, outcome["hyperparameters"], outcome["final_metrics"]):
         for name, values in rows.items():
             table.add_row(name, *(_cell(values.get(run)) for run in run_ids))
@@ -226,6 +233,11 @@ def _print_fields(console: Console, outcome: Outcome) -> None:
     for name, value in flatten(outcome).items():
         table.add_row(name, _cell(value))
     console.print(table)
+
+
+def _print_show(console: Console, outcome: Outcome) -> None:
+    run = outcome["run"]
+    _print_fields(console, {"pool_payoff": metric_value(run, DEFAULT_METRIC), **_quality(run), **outcome})
 
 
 def _print_load(console: Console, outcome: Outcome) -> None:
@@ -245,14 +257,24 @@ def _print_runs(console: Console, runs: Iterable[Metadata], metric: str, title: 
     console.print(title)
     table = Table()
     table.add_column("run", no_wrap=True)
-    for heading in ("game", "status", "steps", "seconds", metric.removeprefix("final_metrics."), "opponent", "tags"):
+    ranked_by = metric.removeprefix("final_metrics.")
+    for heading in ("game", "status", "steps", "seconds", ranked_by, *_QUALITY, "opponent", "tags"):
         table.add_column(heading)
     for run in runs:
         opponent, seat = opponent_and_seat(run)
         faced = " ".join(str(part) for part in (opponent, None if seat is None else f"(seat {seat})") if part)
         numbers = (run["actual_timesteps"], run["training_time_seconds"], metric_value(run, metric))
-        table.add_row(run["run_id"], game_name(run), run["status"], *map(_cell, numbers), faced, " ".join(run["tags"]))
+        cells = (*map(_cell, numbers), *_quality(run).values(), faced, " ".join(run["tags"]))
+        table.add_row(run["run_id"], game_name(run), run["status"], *cells)
     console.print(table)
+
+
+def _quality(run: Metadata) -> dict[str, str]:
+    """Returns how near an equilibrium a run's policy is, and how good a one; a dash for what was not measured."""
+    final = run["final_metrics"]
+    total, agreement = (final.get(name) for name in ("total", "agreement_rate"))
+    found = nash_conv_text(final), *("" if value is None else f"{value:.4f}" for value in (total, agreement))
+    return dict(zip(_QUALITY, (text or _NONE for text in found), strict=True))
 
 
 def _cell(value: Any) -> str:
@@ -263,7 +285,7 @@ def _cell(value: Any) -> str:
 
 _ACTIONS: dict[str, tuple[Callable[[ResultsManager, ResultsOptions], Outcome], Callable[[Console, Outcome], None]]] = {
     "list": (_list, _print_list),
-    "show": (_show, _print_fields),
+    "show": (_show, _print_show),
     "compare": (_compare, _print_compare),
     "best": (_best, _print_fields),
     "leaderboard": (_leaderboard, _print_leaderboard),

@@ -21,7 +21,10 @@ _TABLE_STEPS = 8
 _LEADERBOARD_WORDS = (
     "Payoff: share of the own total, mean over both seats against the fixed pool (of runs against one opponent: "
     "against it), on the same held-out deals for every run of a game. Its error is over seeds, or over deals where "
-    "there is one seed. Seat 0 to decisions: in self-play. A click on a heading sorts by it."
+    "there is one seed. NashConv: what both seats together could still gain by a best response, exact on small games, "
+    "else from a lower to an upper bound (each holds with 95 %), or >= a lower bound where there is no upper one; 0 in "
+    "an equilibrium, and a dash where it was not measured. Seat 0 to decisions: in self-play. A click on a heading "
+    "sorts by it."
 )
 
 

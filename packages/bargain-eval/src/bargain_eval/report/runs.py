@@ -12,11 +12,11 @@ import numpy as np
 from bargain_eval.files import dump_json
 from bargain_eval.report.content import Cell, Table, count, filled, number, seconds, text
 from bargain_eval.results.layout import Metadata
-from bargain_eval.results.views import flatten, game_name, opponent_and_seat
+from bargain_eval.results.views import flatten, game_name, nash_conv_text, opponent_and_seat
 
 _NOT_A_SETTING = {
     "seed", "game", "results_dir", "checkpoint_dir", "checkpoint_interval", "device", "cuda_device", "threads",
-    "resume", "log_interval", "wandb", "wandb_project", "wandb_name", "wandb_tags", "tensorboard",
+    "resume", "log_interval", "wandb", "wandb_project", "wandb_name", "wandb_tags", "tensorboard", "eval_nash_conv",
 }  # fmt: skip
 
 
@@ -113,12 +113,13 @@ def _group_table(contest: Contest) -> Table:
             count(len(done)),
             number(float(payoffs.mean()), error),
             number(float(payoffs.max())),
+            _nash_conv(done),
             *(number(_mean(done, name)) for name in ("payoff_0", "payoff_1", "total", "agreement_rate")),
             count(round(np.mean([run["actual_timesteps"] for run in done]))),
             seconds(float(np.mean([run["training_time_seconds"] for run in done]))),
         )
         rows.append(row)
-    headers = ("settings", "seeds", "payoff ± se", "best seed", *_SELF_PLAY, "steps", "time")
+    headers = ("settings", "seeds", "payoff ± se", "best seed", "NashConv", *_SELF_PLAY, "steps", "time")
     return filled(Table(headers, _best_first(rows, 2), f"By settings: {contest.name}"))
 
 
@@ -132,6 +133,7 @@ def _run_table(contest: Contest) -> Table:
             count(run["seed"]),
             text(run["status"]),
             number(_final(run, "pool_payoff"), _final(run, "pool_payoff_se")),
+            _nash_conv([run]),
             *(number(_final(run, name)) for name in ("payoff_0", "payoff_1", "total", "agreement_rate")),
             number(_final(run, "mean_decisions"), digits=2),
             count(run["actual_timesteps"]),
@@ -139,8 +141,24 @@ def _run_table(contest: Contest) -> Table:
         )
         for run in contest.runs
     ]
-    headers = ("run", "seed", "status", "payoff ± se", *_SELF_PLAY, "decisions", "steps", "time")
+    headers = ("run", "seed", "status", "payoff ± se", "NashConv", *_SELF_PLAY, "decisions", "steps", "time")
     return filled(Table(headers, _best_first(rows, 3), f"Runs: {contest.name}"))
+
+
+def _nash_conv(runs: Sequence[Metadata]) -> Cell:
+    """Returns the mean NashConv of the runs that know it, else the mean of the bounds that each of them has."""
+    names = ("nash_conv", "nash_conv_lower", "nash_conv_upper")
+    known = {name: [value for run in runs if (value := _final(run, name)) is not None] for name in names}
+    exact, lower, upper = known.values()
+    if exact:
+        error = float(np.std(exact, ddof=1) / math.sqrt(len(exact))) if len(exact) > 1 else None
+        return number(float(np.mean(exact)), error)
+    if not lower:
+        return text("-")
+    bounds = {"nash_conv_lower": float(np.mean(lower))}
+    if len(upper) == len(lower):
+        bounds["nash_conv_upper"] = float(np.mean(upper))
+    return Cell(nash_conv_text(bounds), max(bounds.values()))
 
 
 def _best_first(rows: list[tuple[Cell, ...]], column: int) -> list[tuple[Cell, ...]]:

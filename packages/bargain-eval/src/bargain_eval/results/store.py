@@ -141,9 +141,11 @@ class ResultsManager:
         ]
         return next(iter(views.best_first(candidates, metric, minimize)), None)
 
-    def leaderboard(self, metric: str = views.DEFAULT_METRIC, game: str = "default") -> views.Leaderboard:
+    def leaderboard(
+        self, metric: str = views.DEFAULT_METRIC, game: str = "default", minimize: bool = False
+    ) -> views.Leaderboard:
         """The best completed run of each algorithm on `game` by `metric`, and apart from them the one-seat runs."""
-        return views.leaderboard(self.list_runs(status="completed"), metric, game)
+        return views.leaderboard(self.list_runs(status="completed"), metric, game, minimize)
 
     def compare_runs(self, run_ids: Iterable[str]) -> dict[str, Any]:
         """The runs side by side, as `bargain_eval.results.views.compare` says."""

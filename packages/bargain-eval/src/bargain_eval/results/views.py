@@ -38,6 +38,22 @@ def metric_value(metadata: Mapping[str, Any], metric: str) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def nash_conv_text(metrics: Mapping[str, Any], prefix: str = "", digits: int = 4) -> str:
+    """What `metrics` know of NashConv: `0.0123` (exact), `0.0282-0.0358` (an interval), `>=0.0282`, or "" for nothing.
+
+    Args:
+        metrics: with `nash_conv`, or `nash_conv_lower` and perhaps `nash_conv_upper`.
+        prefix: what stands before these names.
+        digits: decimals.
+    """
+    exact, lower, upper = (metrics.get(f"{prefix}nash_conv{end}") for end in ("", "_lower", "_upper"))
+    if exact is not None:
+        return f"{exact:.{digits}f}"
+    if lower is None:
+        return ""
+    return f">={lower:.{digits}f}" if upper is None else f"{lower:.{digits}f}-{upper:.{digits}f}"
+
+
 def opponent_and_seat(metadata: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """The fixed opponent and the seat of a one-seat run; (None, None) for a run that learned both seats."""
     return metadata["hyperparameters"].get("opponent"), metadata["final_metrics"].get("seat")
@@ -72,9 +88,11 @@ def best_first(runs: Iterable[Metadata], metric: str, minimize: bool = False) ->
     return [run for _, run in sorted(ranked, key=lambda pair: (sign * pair[0], pair[1]["timestamp"]))]
 
 
-def leaderboard(runs: Iterable[Metadata], metric: str = DEFAULT_METRIC, game: str = "default") -> Leaderboard:
-    """Ranks those of `runs`, completed ones, that play `game` by `metric`, the larger the better."""
-    ranked = best_first((run for run in runs if game_name(run) == game), metric)
+def leaderboard(
+    runs: Iterable[Metadata], metric: str = DEFAULT_METRIC, game: str = "default", minimize: bool = False
+) -> Leaderboard:
+    """Ranks those of `runs`, completed ones, that play `game` by `metric`: the larger the better, or the smaller."""
+    ranked = best_first((run for run in runs if game_name(run) == game), metric, minimize)
     both_seats = [run for run in ranked if not is_one_seat(run)]
     one_seat = [run for run in ranked if is_one_seat(run)]
     return Leaderboard(
