@@ -61,8 +61,12 @@ RESPONSE = ("--lr", "1e-3", "--entropy-coef", "0.2", "--entropy-coef-final", "0.
 SMALL = ("--hidden-dims", "64", "64")
 """Enough for a small game."""
 
-SHORT_AVERAGE, SHORT_REGRET = ("--avg-buffer-size", "20000"), ("--advantage-memory-size", "20000")
+SHORT_AVERAGE, SHORT_REGRET = ("--avg-buffer-size", "20000"), ("--advantage-memory-size", "3000")
 """Memories so short that what they keep makes a difference."""
+
+REGRET = (*SMALL, "--iterations", "20", "--advantage-train-steps", "300")
+FEW_DEALS = (*SMALL, "--iterations", "20", "--advantage-train-steps", "500", "--num-envs", "32")
+"""Sampled CFR on a small game; and with so few deals that a network which is never renewed keeps to the first ones."""
 
 _TASKS: dict[str, Task] = {
     "self-play": SelfPlay("ppo", (), 1.15),
@@ -73,11 +77,14 @@ _TASKS: dict[str, Task] = {
     "nfsp-b": Equilibrium("nfsp", "mini-b", SMALL, 0.06),
     "nfsp-b-short": Equilibrium("nfsp", "mini-b", (*SMALL, *SHORT_AVERAGE)),
     "nfsp-b-short-window": Equilibrium("nfsp", "mini-b", (*SMALL, *SHORT_AVERAGE, "--avg-memory", "window")),
-    "sampled-cfr-a": Equilibrium("sampled-cfr", "mini-a", SMALL, 0.03),
-    "sampled-cfr-b": Equilibrium("sampled-cfr", "mini-b", SMALL, 0.06),
-    "sampled-cfr-b-finetune": Equilibrium("sampled-cfr", "mini-b", (*SMALL, "--no-reinitialise")),
-    "sampled-cfr-b-short": Equilibrium("sampled-cfr", "mini-b", (*SMALL, *SHORT_REGRET)),
-    "sampled-cfr-b-short-window": Equilibrium("sampled-cfr", "mini-b", (*SMALL, *SHORT_REGRET, "--memory", "window")),
+    "sampled-cfr-a": Equilibrium("sampled-cfr", "mini-a", REGRET, 0.03),
+    "sampled-cfr-b": Equilibrium("sampled-cfr", "mini-b", REGRET, 0.06),
+    "sampled-cfr-b-standing": Equilibrium("sampled-cfr", "mini-b", (*REGRET, "--observation", "standing")),
+    "sampled-cfr-b-network": Equilibrium("sampled-cfr", "mini-b", (*REGRET, "--readout", "network")),
+    "sampled-cfr-b-few": Equilibrium("sampled-cfr", "mini-b", FEW_DEALS),
+    "sampled-cfr-b-few-finetune": Equilibrium("sampled-cfr", "mini-b", (*FEW_DEALS, "--no-reinitialise")),
+    "sampled-cfr-b-short": Equilibrium("sampled-cfr", "mini-b", (*REGRET, *SHORT_REGRET)),
+    "sampled-cfr-b-short-window": Equilibrium("sampled-cfr", "mini-b", (*REGRET, *SHORT_REGRET, "--memory", "window")),
     "ppo-b": Equilibrium("ppo", "mini-b", SMALL, 0.02, 0.005),
     "ppo-c": Equilibrium("ppo", "mini-c", SMALL, 0.04, 0.01),
 }
@@ -86,7 +93,8 @@ TASKS = {name: task for name, task in _TASKS.items() if task.command in ALGORITH
 
 COMPARISONS = (
     ("nfsp-b-short", "nfsp-b-short-window"),
-    ("sampled-cfr-b", "sampled-cfr-b-finetune"),
+    ("sampled-cfr-b", "sampled-cfr-b-network"),
+    ("sampled-cfr-b-few", "sampled-cfr-b-few-finetune"),
     ("sampled-cfr-b-short", "sampled-cfr-b-short-window"),
 )
 """Pairs of tasks, the better one first: over the same seeds, its mean NashConv must be the smaller."""

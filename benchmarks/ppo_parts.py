@@ -77,7 +77,7 @@ def iteration(
     with watch.measure("collect"):
         rollout = rollouts.collect()
     with watch.measure("metrics"):
-        game_metrics(spec, rollout)
+        game_metrics(spec, rollout.rows)
     with watch.measure("credit"):
         rows = learner_rows(rollout, learner)[1]
     collected = dict(watch.seconds)

@@ -31,7 +31,7 @@ def _filled(memory: Memory, sizes: Sequence[int]) -> list[int]:
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [3, 7, 30], [10, 30], [12] * 3 + [4]])
 def test_a_reservoir_holds_every_row_with_the_same_probability(sizes: list[int]) -> None:
-    capacity, offered, trials = 10, 40, 600
+    capacity, offered, trials = 10, 40, 400
     held = torch.zeros(offered)
     together = 0
     for trial in range(trials):

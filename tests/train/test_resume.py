@@ -39,6 +39,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "opponent": ("--opponent", "random", "--seat", "1"),
     "history": ("--observation", "history"),
     "transformer": ("--network", "transformer", "--d-model", "8", "--nhead", "2", "--num-layers", "1"),
+    "magnet": ("--kl-rollout-coef", "0.2", "--kl-magnet-coef", "0.3", "--magnet-interval", "3"),
     "evaluations": ("--eval-interval", "300", "--checkpoint-interval", "300", "--log-interval", "3"),
 }
 

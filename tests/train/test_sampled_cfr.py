@@ -74,6 +74,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "reinitialise": ({}, {"reinitialise": False}),
     "fallback": (NEGATIVE, {"fallback": "uniform"}),
     "readout": ({}, NETWORK),
+    "stored_networks": ({}, {"stored_networks": 2}),
     "strategy_memory_size": (NETWORK, {"strategy_memory_size": 30}),
     "strategy_batch_size": (NETWORK, {"strategy_batch_size": 8}),
     "strategy_train_steps": (NETWORK, {"strategy_train_steps": 5}),
@@ -122,6 +123,7 @@ def test_looking_does_not_change_what_is_learned(train: Train, base: dict[str, A
         ("--no-reinitialise", "--advantage-memory-size", "100"),
         ("--observation", "standing", "--memory", "window", "--advantage-memory-size", "100"),
         ("--eval-interval", "2", "--checkpoint-interval", "3"),
+        ("--stored-networks", "2"),
     ],
 )
 def test_a_stopped_run_resumes_to_the_same_weights_and_metrics(
@@ -167,6 +169,23 @@ def test_a_run_stores_what_it_promises(train: Train) -> None:
     game = tabular_game(SPEC)
     exact = evaluate(game, policy_profile(game, policy)).nash_conv
     assert exact == pytest.approx(run.metadata["final_metrics"]["nash_conv"], abs=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 20])
+def test_networks_that_are_not_kept_give_their_weight_to_the_next(train: Train, most: int) -> None:
+    run = train("--iterations", "9", "--stored-networks", str(most), "--advantage-train-steps", "1")
+    every = train("--iterations", "9", "--advantage-train-steps", "1")
+    stored, whole = (read_checkpoint(each.folder / "policy.pt") for each in (run, every))
+    for seat in range(2):
+        kept, all_of_them = stored["seats"][seat], whole["seats"][seat]
+        assert len(kept) <= most
+        assert sum(weight for _, weight in kept) == sum(weight for _, weight in all_of_them) == sum(range(2, 11))
+        last, expected = stored["networks"][kept[-1][0]], whole["networks"][all_of_them[-1][0]]
+        assert torch.equal(
+            last["policy_state_dict"]["policy_head.bias"], expected["policy_state_dict"]["policy_head.bias"]
+        )
+    if most >= 9:
+        assert [weight for _, weight in stored["seats"][0]] == [float(number) for number in range(2, 11)]
 
 
 def test_both_seats_networks_learn(train: Train) -> None:
@@ -289,6 +308,8 @@ def test_where_the_other_seat_never_goes_nothing_is_learned_and_nothing_breaks()
 def test_strategy_options_need_the_strategy_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sampled-cfr", "--strategy-train-steps", "5"]) == 2
     assert "--strategy-train-steps needs --readout network" in capsys.readouterr().err
+    assert main(["sampled-cfr", "--stored-networks", "5", "--readout", "network"]) == 2
+    assert "--stored-networks needs --readout sd-cfr" in capsys.readouterr().err
     assert main(["sampled-cfr", "--sampled-offers", "1"]) == 2
 
 

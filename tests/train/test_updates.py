@@ -180,10 +180,10 @@ def test_annealing_is_linear_or_geometric_and_stops_at_the_ends(
 
 @pytest.mark.parametrize(("first", "last", "middle"), [(0.4, 0.0, 0.2), (0.0, 0.1, 0.05), (0.0, 0.0, 0.0)])
 def test_an_entropy_weight_that_starts_or_ends_at_0_is_linear(first: float, last: float, middle: float) -> None:
-    assert PpoOptions(entropy_coef=first, entropy_coef_final=last).at(0.5)[1] == pytest.approx(middle)
+    assert PpoOptions(entropy_coef=first, entropy_coef_final=last).at(0.5)["entropy_coef"] == pytest.approx(middle)
 
 
-def _train(options: PpoOptions, updates: int = 2) -> torch.Tensor:
+def _train(options: PpoOptions, updates: int = 3) -> torch.Tensor:
     learner = Learner(_network(), (0, 1), options)
     rollouts, generator = _rollouts(learner.network), _generator()
     for update in range(updates):
@@ -202,6 +202,12 @@ OTHER: dict[str, Any] = {
     "max_grad_norm": 0.01,
     "ppo_epochs": 1,
     "minibatch_size": 100,
+    "kl_rollout_coef": 0.5,
+    "kl_rollout_coef_final": 0.5,
+    "kl_magnet_coef": 0.5,
+    "kl_magnet_coef_final": 0.5,
+    "magnet_interval": 2,
+    "anneal": "root",
     "gamma": 0.5,
     "gae_lambda": 0.2,
 }
@@ -209,7 +215,7 @@ OTHER: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(PpoOptions)])
 def test_every_option_changes_what_is_learned(name: str) -> None:
-    base = PpoOptions(lr=3e-3)
+    base = PpoOptions(lr=3e-3, kl_magnet_coef=0.1 if name == "magnet_interval" else 0.0)
     assert torch.equal(_train(base), _train(base))
     assert not torch.equal(_train(base), _train(dataclasses.replace(base, **{name: OTHER[name]})))
 

@@ -65,11 +65,11 @@ class PpoOptions:
     minibatch_size: Annotated[int, Field(ge=1)] = 4096
     """Rows of a gradient step; a rollout is split into equal minibatches of at most this size."""
     kl_rollout_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight at the start of KL(policy || policy of the rollout), over all legal actions; 1 / the step size of MMD."""
+    """Weight at the start of the KL divergence of the policy from the rollout's; 1 / the step size of MMD."""
     kl_rollout_coef_final: Annotated[float, Field(ge=0)] | None = None
     """Weight of that KL at the end (default: as at the start)."""
     kl_magnet_coef: Annotated[float, Field(ge=0)] = 0.0
-    """Weight at the start of KL(policy || magnet), a frozen copy of it; the entropy bonus is a uniform magnet."""
+    """Weight at the start of the KL divergence of the policy from the magnet, a frozen copy of it (NashPG)."""
     kl_magnet_coef_final: Annotated[float, Field(ge=0)] | None = None
     """Weight of that KL at the end (default: as at the start)."""
     magnet_interval: Annotated[int, Field(ge=2)] | None = None
@@ -133,51 +133,48 @@ class FictitiousOptions:
     epsilon_start: Annotated[float, Field(ge=0, le=1)] = 0.06
     """Share of random actions in best response mode at the start."""
     epsilon_end: Annotated[float, Field(ge=0, le=1)] = 0.001
-    """That share after --epsilon-decay-steps; linear in between."""
-    epsilon_decay_steps: Positive = 2_000_000
-    """Environment steps until --epsilon-end is reached."""
+    """That share from --epsilon-decay-steps on; linear in between."""
+    epsilon_decay_steps: Positive | None = None
+    """Environment steps until --epsilon-end is reached (default: two fifths of the budget)."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Discount from one decision of a seat to its next."""
     br_lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Learning rate of the Q networks (Adam)."""
+    """Learning rate of the Q networks (Adam) at the start."""
     br_buffer_size: Positive = 200_000
     """Latest transitions kept for each seat."""
-    br_batch_size: Positive = 128
+    br_batch_size: Positive = 256
     """Transitions of a gradient step of a Q network."""
-    br_train_freq: Positive = 128
+    br_train_freq: Positive = 256
     """Environment steps, of both seats together, for each gradient step of each Q network."""
     br_target_update_freq: Positive = 300
     """Gradient steps of a Q network after which its target is copied from it."""
     avg_lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Learning rate of the average networks (Adam)."""
+    """Learning rate of the average networks (Adam) at the start."""
     avg_memory: Literal["reservoir", "window"] = "reservoir"
     """What is kept of the play in best response mode: a uniform sample of all, or the latest."""
     avg_buffer_size: Positive = 2_000_000
     """Decisions in best response mode kept for each seat."""
-    avg_batch_size: Positive = 128
+    avg_batch_size: Positive = 256
     """Decisions of a gradient step of an average network."""
-    avg_train_freq: Positive = 128
+    avg_train_freq: Positive = 256
     """Environment steps, of both seats together, for each gradient step of each average network."""
-
-    def epsilon(self, step: int) -> float:
-        """Returns the share of random actions in best response mode after `step` environment steps."""
-        done = min(step / self.epsilon_decay_steps, 1.0)
-        return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * done
+    lr_final: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Learning rates at the end, as a share of --br-lr and --avg-lr; linear in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegretOptions:
     """The numbers of sampled CFR's regressions."""
 
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0)] = 3e-3
     """Learning rate of Adam at the start of each fit, falling linearly to 0."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this norm."""
     advantage_memory_size: Positive = 1_000_000
     """Rows of advantages kept for each seat."""
-    advantage_batch_size: Positive = 1024
+    advantage_batch_size: Positive = 512
     """Rows of a gradient step of an advantage network."""
-    advantage_train_steps: Positive = 500
+    advantage_train_steps: Positive = 800
     """Gradient steps of an advantage network in each iteration."""
     memory: Literal["reservoir", "window"] = "reservoir"
     """What the memories keep once they are full: a uniform sample of all rows, or the latest."""
@@ -187,9 +184,11 @@ class RegretOptions:
     """What is played where no advantage is positive: the action with the greatest, or all alike."""
     readout: Literal["sd-cfr", "network"] = "sd-cfr"
     """sd-cfr: one of the stored advantage networks plays a game; network: one that is fitted to all strategies."""
+    stored_networks: Positive = 100
+    """Advantage networks kept for each seat by sd-cfr; if there are more, every second gives its weight to the next."""
     strategy_memory_size: Positive = 1_000_000
     """Rows of strategies kept for each seat, with --readout network."""
-    strategy_batch_size: Positive = 1024
+    strategy_batch_size: Positive = 512
     """Rows of a gradient step of a strategy network."""
     strategy_train_steps: Positive = 2000
     """Gradient steps of a strategy network, which is fitted whenever the policy is evaluated or stored."""

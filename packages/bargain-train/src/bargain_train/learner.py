@@ -48,7 +48,7 @@ def ppo_phase(
     while run.step < budget and not run.should_stop():
         progress = run.step / budget
         rollout = rollouts.collect()
-        metrics = game_metrics(spec, rollout)
+        metrics = game_metrics(spec, rollout.rows)
         for learner in learners:
             metrics |= learner.anneal(progress)
             credit, rows = learner_rows(rollout, learner)
@@ -94,12 +94,11 @@ def explained_variance(credit: Credit) -> float:
     return 1.0 - float(error.var(correction=0)) / variance
 
 
-def game_metrics(spec: GameSpec, rollout: Rollout) -> dict[str, float]:
-    """Returns the means over the games that ended in the rollout; nothing if none did.
+def game_metrics(spec: GameSpec, rows: TensorDictBase) -> dict[str, float]:
+    """Returns the means over the games that ended in the rows of a rollout; nothing if none did.
 
     payoff_0, payoff_1 (share of own total), total, agreement_rate, first_move_walk_rate, mean_decisions, games.
     """
-    rows = rollout.rows
     done = rows["done"]
     games = int(done.sum())
     if not games:

@@ -43,7 +43,8 @@ class RegretLearner:
 
     Attributes:
         strategy: What the seat plays in the next traversal: uniform at first, then by the last advantage network.
-        networks: The advantage network of each iteration; with the readout "network" the last one alone.
+        networks: The advantage networks that are kept, the last one last; with the readout "network" that one alone.
+        weights: Their weights in the average.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class RegretLearner:
         self.seat, self.options, self.spec, self.device = seat, options, spec, device
         self.strategy: Strategy = uniform_strategy
         self.networks: list[Network] = []
+        self.weights: list[float] = []
         self._config, self._seed = dict(network), seed
         self._generator = torch.Generator(device=device).manual_seed(derive_seed(seed, f"memory {seat}"))
         reservoir = options.memory == "reservoir"
@@ -88,7 +90,7 @@ class RegretLearner:
         else:
             network = copy.deepcopy(self.networks[-1])
         loss = self._fit(network, "advantage", self._advantages, advantage_loss, f"fit {iteration}")
-        self.networks = [*self.networks, network] if options.readout == "sd-cfr" else [network]
+        self._keep_network(network, iteration + 1.0)  # the network of iteration t is played in t + 1
         self.strategy, self._iterations = network_strategy(network), iteration
         return {"adv_loss": loss, "adv_memory_size": float(len(self._advantages))}
 
@@ -99,8 +101,8 @@ class RegretLearner:
         """
         if not self.networks:
             return [(self._new_network(f"regret-{self.options.fallback}", "advantages 0"), 1.0)]
-        if self.options.readout == "sd-cfr":  # the network of iteration t is played in t + 1
-            return [(network, index + 2.0) for index, network in enumerate(self.networks)]
+        if self.options.readout == "sd-cfr":
+            return list(zip(self.networks, self.weights, strict=True))
         if self._average is None or self._average[0] != self._iterations:
             network = self._new_network("softmax", f"strategy {self._iterations}")
             self._fit(network, "strategy", self._strategies, strategy_loss, f"strategy fit {self._iterations}")
@@ -112,6 +114,7 @@ class RegretLearner:
         return {
             "iterations": self._iterations,
             "networks": [network.state_dict() for network in self.networks],
+            "weights": list(self.weights),
             "advantages": self._advantages.state_dict(),
             "strategies": self._strategies.state_dict(),
         }
@@ -121,12 +124,23 @@ class RegretLearner:
         self._iterations = state["iterations"]
         self._advantages.load_state_dict(state["advantages"])
         self._strategies.load_state_dict(state["strategies"])
-        self.networks = []
+        self.networks, self.weights = [], list(state["weights"])
         for stored in state["networks"]:
             self.networks.append(self._new_network(f"regret-{self.options.fallback}", "stored"))
             self.networks[-1].load_state_dict(stored)
         if self.networks:
             self.strategy = network_strategy(self.networks[-1])
+
+    def _keep_network(self, network: Network, weight: float) -> None:
+        if self.options.readout == "network":
+            self.networks, self.weights = [network], [weight]
+            return
+        self.networks, self.weights = [*self.networks, network], [*self.weights, weight]
+        if len(self.networks) > self.options.stored_networks:
+            first = (len(self.networks) - 1) % 2  # so that the last one stays
+            earlier = [0.0, *self.weights]
+            self.weights = [w + earlier[i] for i, w in enumerate(self.weights)][first::2]
+            self.networks = self.networks[first::2]
 
     def _new_network(self, play: str, stream: str) -> Network:
         with torch.random.fork_rng(devices=[]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bargain_train.algorithms import ppo
+from bargain_train.algorithms import nfsp, ppo, sampled_cfr
 from bargain_train.config import RunConfig
 
 
@@ -16,4 +16,8 @@ class Algorithm(NamedTuple):
     train: Callable[..., Any]
 
 
-ALGORITHMS: dict[str, Algorithm] = {"ppo": Algorithm(ppo.PPOConfig, ppo.train)}
+ALGORITHMS: dict[str, Algorithm] = {
+    "ppo": Algorithm(ppo.PPOConfig, ppo.train),
+    "sampled-cfr": Algorithm(sampled_cfr.SampledCFRConfig, sampled_cfr.train),
+    "nfsp": Algorithm(nfsp.NFSPConfig, nfsp.train),
+}

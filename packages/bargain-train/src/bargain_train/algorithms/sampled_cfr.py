@@ -48,6 +48,8 @@ class SampledCFRConfig(RegretOptions, NetworkOptions, IterationConfig):
         for name in ("strategy_memory_size", "strategy_batch_size", "strategy_train_steps"):
             if self.readout != "network" and getattr(self, name) != fields[name].default:
                 raise ValueError(f"--{name.replace('_', '-')} needs --readout network.")
+        if self.readout == "network" and self.stored_networks != fields["stored_networks"].default:
+            raise ValueError("--stored-networks needs --readout sd-cfr.")
 
 
 def train(config: SampledCFRConfig, run: Run) -> Policy:
@@ -92,9 +94,9 @@ def train(config: SampledCFRConfig, run: Run) -> Policy:
             for seat, learner in enumerate(learners):
                 traversal = traverser.traverse(seat, (learners[0].strategy, learners[1].strategy))
                 nodes += traversal.nodes
-                learner.keep_advantages(traversal.advantages, number)
+                found = learner.keep_advantages(traversal.advantages, number) | {"payoff": traversal.value}
                 learners[1 - seat].keep_strategies(traversal.strategies, number)
-                found = learner.improve(number) | {"payoff": traversal.value}
+                found |= learner.improve(number)
                 metrics |= {f"{name}_{seat}": value for name, value in found.items()}
             run.advance(nodes)
             yield metrics | {"total": metrics["payoff_0"] + metrics["payoff_1"]}

@@ -1,0 +1,110 @@
+"""Every setting of NFSP that should change what is learned does, and no other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from bargain_train.algorithms import ALGORITHMS
+from bargain_train.algorithms.nfsp import NFSPConfig
+from bargain_train.run import Run
+
+from tests.train.test_ppo_settings import NOT_ABOUT_LEARNING, SMALL, TRANSFORMER
+
+if TYPE_CHECKING:
+    from tests.train.conftest import Train, Trained
+
+
+BASE: dict[str, Any] = {
+    "game": "mini-b",
+    "hidden_dims": (8,),
+    "num_envs": 16,
+    "rollout_steps": 8,
+    "total_timesteps": 384,
+    "eval_games": 1,
+    "eval_nash_conv": False,
+    "threads": 1,
+    "eta": 0.4,
+    "br_lr": 3e-2,
+    "br_batch_size": 8,
+    "avg_batch_size": 8,
+    "br_train_freq": 16,
+    "avg_train_freq": 16,
+    "br_target_update_freq": 4,
+}
+FULL = {"avg_buffer_size": 20}
+LONGER = {"total_timesteps": 768}
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "game": ({}, {"game": "mini-a"}),
+    "quantities": (SMALL, {"quantities": (2, 1)}),
+    "min_value": (SMALL, {"min_value": 2}),
+    "max_value": (SMALL, {"max_value": 9}),
+    "rounds": (SMALL, {"rounds": 3}),
+    "discount": (SMALL, {"discount": 0.5}),
+    "outside_range": (SMALL, {"outside_range": (0.1, 0.5)}),
+    "observation": ({}, {"observation": "standing"}),
+    "total_timesteps": ({}, {"total_timesteps": 512}),
+    "seed": ({}, {"seed": 1}),
+    "network": ({}, TRANSFORMER),
+    "hidden_dims": ({}, {"hidden_dims": (8, 8)}),
+    "d_model": (TRANSFORMER, {"d_model": 16}),
+    "nhead": (TRANSFORMER, {"nhead": 4}),
+    "num_layers": (TRANSFORMER, {"num_layers": 2}),
+    "eta": ({}, {"eta": 0.6}),
+    "epsilon_start": ({}, {"epsilon_start": 0.9}),
+    "epsilon_end": ({}, {"epsilon_end": 0.9}),
+    "epsilon_decay_steps": ({"epsilon_start": 0.9}, {"epsilon_decay_steps": 10_000}),
+    "gamma": (LONGER, {"gamma": 0.5}),
+    "br_lr": ({}, {"br_lr": 1e-3}),
+    "br_buffer_size": ({}, {"br_buffer_size": 50}),
+    "br_batch_size": ({}, {"br_batch_size": 9}),
+    "br_train_freq": ({}, {"br_train_freq": 48}),
+    "br_target_update_freq": (LONGER, {"br_target_update_freq": 7}),
+    "avg_lr": ({}, {"avg_lr": 1e-2}),
+    "avg_memory": (FULL, {"avg_memory": "window"}),
+    "avg_buffer_size": ({}, FULL),
+    "avg_batch_size": ({}, {"avg_batch_size": 9}),
+    "avg_train_freq": ({}, {"avg_train_freq": 48}),
+    "lr_final": ({}, {"lr_final": 1.0}),
+    "num_envs": ({}, {"num_envs": 8}),
+    "rollout_steps": ({}, {"rollout_steps": 16}),
+}
+"""For each setting what the run has before the change, and the change."""
+
+
+_KNOWN: dict[str, dict[str, torch.Tensor]] = {}
+
+
+def _learned(train: Train, settings: dict[str, Any]) -> Trained:
+    config = NFSPConfig(**(BASE | settings))
+    with Run("nfsp", config, console=False) as run:
+        ALGORITHMS["nfsp"].train(config, run)
+    return train.open(run.record.path)
+
+
+def _weights(train: Train, **settings: Any) -> dict[str, torch.Tensor]:
+    """The weights learned with these settings; a run that was made before is not made again."""
+    key = str(sorted(settings.items()))
+    if key not in _KNOWN:
+        _KNOWN[key] = _learned(train, settings).weights
+    return _KNOWN[key]
+
+
+def test_the_table_of_changes_names_every_setting() -> None:
+    assert CHANGES.keys() | NOT_ABOUT_LEARNING == {field.name for field in dataclasses.fields(NFSPConfig)}
+    assert not CHANGES.keys() & NOT_ABOUT_LEARNING
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_changes_what_is_learned(train: Train, name: str) -> None:
+    base, change = CHANGES[name]
+    before, after = _weights(train, **base), _weights(train, **base | change)
+    same_shapes = before.keys() == after.keys() and all(before[key].shape == after[key].shape for key in before)
+    assert not same_shapes or any(not torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("change", [{"eval_interval": 128}, {"checkpoint_interval": 100}, {"log_interval": 3}])
+def test_looking_does_not_change_what_is_learned(train: Train, change: dict[str, Any]) -> None:
+    _learned(train, {}).assert_same_weights(_learned(train, change))
