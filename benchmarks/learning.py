@@ -61,22 +61,26 @@ RESPONSE = ("--lr", "1e-3", "--entropy-coef", "0.2", "--entropy-coef-final", "0.
 SMALL = ("--hidden-dims", "64", "64")
 """Enough for a small game."""
 
-SHORT_AVERAGE, SHORT_REGRET = ("--avg-buffer-size", "20000"), ("--advantage-memory-size", "3000")
-"""Memories so short that what they keep makes a difference."""
+FICTITIOUS = (*SMALL, "--num-envs", "128", "--total-timesteps", "400000")
+WINDOW = ("--avg-memory", "window", "--avg-buffer-size")
+"""NFSP on a small game, and with the latest decisions in place of a sample of all."""
 
 REGRET = (*SMALL, "--iterations", "20", "--advantage-train-steps", "300")
 FEW_DEALS = (*SMALL, "--iterations", "20", "--advantage-train-steps", "500", "--num-envs", "32")
-"""Sampled CFR on a small game; and with so few deals that a network which is never renewed keeps to the first ones."""
+SHORT_REGRET = ("--advantage-memory-size", "3000")
+"""Sampled CFR on a small game; with so few deals that a network which is never renewed keeps to the first ones; and
+with memories so short that what they keep makes a difference."""
 
 _TASKS: dict[str, Task] = {
     "self-play": SelfPlay("ppo", (), 1.15),
     "greedy": Response("ppo", "greedy", 0, RESPONSE, 0.62),
     "random-0": Response("ppo", "random", 0, RESPONSE, RANDOM + 0.97 * 0.30012),
     "random-1": Response("ppo", "random", 1, RESPONSE, RANDOM + 0.97 * 0.24493),
-    "nfsp-a": Equilibrium("nfsp", "mini-a", SMALL, 0.03),
-    "nfsp-b": Equilibrium("nfsp", "mini-b", SMALL, 0.06),
-    "nfsp-b-short": Equilibrium("nfsp", "mini-b", (*SMALL, *SHORT_AVERAGE)),
-    "nfsp-b-short-window": Equilibrium("nfsp", "mini-b", (*SMALL, *SHORT_AVERAGE, "--avg-memory", "window")),
+    "nfsp-a": Equilibrium("nfsp", "mini-a", FICTITIOUS, 0.03),
+    "nfsp-b": Equilibrium("nfsp", "mini-b", FICTITIOUS, 0.06),
+    "nfsp-b-standing": Equilibrium("nfsp", "mini-b", (*FICTITIOUS, "--observation", "standing")),
+    "nfsp-b-window-100": Equilibrium("nfsp", "mini-b", (*FICTITIOUS, *WINDOW, "100")),
+    "nfsp-b-window-1000": Equilibrium("nfsp", "mini-b", (*FICTITIOUS, *WINDOW, "1000")),
     "sampled-cfr-a": Equilibrium("sampled-cfr", "mini-a", REGRET, 0.03),
     "sampled-cfr-b": Equilibrium("sampled-cfr", "mini-b", REGRET, 0.06),
     "sampled-cfr-b-standing": Equilibrium("sampled-cfr", "mini-b", (*REGRET, "--observation", "standing")),
@@ -92,7 +96,8 @@ TASKS = {name: task for name, task in _TASKS.items() if task.command in ALGORITH
 """A task without a target is there to be compared with another."""
 
 COMPARISONS = (
-    ("nfsp-b-short", "nfsp-b-short-window"),
+    ("nfsp-b", "nfsp-b-standing"),
+    ("nfsp-b", "nfsp-b-window-100"),
     ("sampled-cfr-b", "sampled-cfr-b-network"),
     ("sampled-cfr-b-few", "sampled-cfr-b-few-finetune"),
     ("sampled-cfr-b-short", "sampled-cfr-b-short-window"),

@@ -159,7 +159,8 @@ ROOMS: dict[str, Room] = {
     "train.algorithms.*": Room(
         "pydantic train.config",
         "torch tensordict torchrl env.* eval.* train.run train.seeds train.networks train.actors train.policies "
-        "train.collect train.advantage train.updates train.evaluation train.learner train.modes train.q_updates train.regret train.traversal",
+        "train.collect train.advantage train.updates train.evaluation train.learner train.modes train.q_updates "
+        "train.regret train.traversal",
     ),
     "train.cli": Room("eval.cli_tools train.algorithms train.config", "yaml eval.results.* train.run train.summary"),
 }
