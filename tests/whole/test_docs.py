@@ -31,6 +31,7 @@ def test_generated_tables_are_up_to_date(page: str) -> None:
 
 def test_every_logged_metric_is_explained_and_every_explained_metric_is_logged(tmp_path: Path) -> None:
     flags = ["--game", "mini-a", "--num-envs", "16", "--rollout-steps", "8", "--total-timesteps", "128"]
+    flags += ["--kl-rollout-coef", "0.1", "--kl-magnet-coef", "0.1"]
     places = ["--eval-games", "20", "--eval-interval", "128", "--results-dir", str(tmp_path)]
     assert main(["ppo", *flags, *places, "--checkpoint-dir", str(tmp_path / "mirror"), "--hidden-dims", "8"]) == 0
     (lines,) = tmp_path.glob("ppo/*/metrics.json")

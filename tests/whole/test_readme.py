@@ -21,9 +21,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "packages").glob("*/README.md"))]
 MARKED = ("run", "test")
 
+QUICK = "--num-envs 8 --eval-games 20 --no-eval-nash-conv --no-wandb"
 SMALL = {
-    "bargain-train": "--total-timesteps 128 --num-envs 8 --rollout-steps 8 --eval-games 20 --no-eval-nash-conv "
-    "--no-wandb",
+    "bargain-train ppo": f"{QUICK} --total-timesteps 128 --rollout-steps 8",
+    "bargain-train nfsp": f"{QUICK} --total-timesteps 128 --rollout-steps 8",
+    "bargain-train sampled-cfr": f"{QUICK} --iterations 2 --advantage-train-steps 2",
     "bargain-eval baselines": "--num-games 100",
     "bargain-eval best-response": "--types 64 --own-types 16 --counters 1 --repeats 3 --games 256 --threads 1",
     "bargain-eval crossplay": "--num-games 50",
@@ -84,7 +86,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for seed in (1, 2):
-            assert execute(f"bargain-train ppo --seed {seed} {SMALL['bargain-train']}") == 0
+            assert execute(f"bargain-train ppo --seed {seed} {SMALL['bargain-train ppo']}") == 0
         assert execute("bargain-eval crossplay --num-games 50") == 0
     ids = sorted(f"ppo_{path.name.removeprefix('run_')}" for path in (folder / "results/ppo").iterdir())
     return Store(folder, *ids)
