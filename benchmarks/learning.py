@@ -61,6 +61,11 @@ RESPONSE = ("--lr", "1e-3", "--entropy-coef", "0.2", "--entropy-coef-final", "0.
 SMALL = ("--hidden-dims", "64", "64")
 """Enough for a small game."""
 
+PATIENT = (*SMALL, "--rollout-steps", "32", "--total-timesteps", "3000000", "--lr", "3e-3", "--lr-final", "0.02")
+EXPLORING = (*PATIENT, "--gae-lambda", "1", "--entropy-coef", "0.2", "--entropy-coef-final", "0.005")
+MAGNET = ("--kl-magnet-coef", "0.1", "--magnet-interval", "20")
+"""PPO on a small game: much entropy for long, then little; and held close to what it played some updates ago."""
+
 FICTITIOUS = (*SMALL, "--num-envs", "128", "--total-timesteps", "400000")
 WINDOW = ("--avg-memory", "window", "--avg-buffer-size")
 """NFSP on a small game, and with the latest decisions in place of a sample of all."""
@@ -89,8 +94,10 @@ _TASKS: dict[str, Task] = {
     "sampled-cfr-b-few-finetune": Equilibrium("sampled-cfr", "mini-b", (*FEW_DEALS, "--no-reinitialise")),
     "sampled-cfr-b-short": Equilibrium("sampled-cfr", "mini-b", (*REGRET, *SHORT_REGRET)),
     "sampled-cfr-b-short-window": Equilibrium("sampled-cfr", "mini-b", (*REGRET, *SHORT_REGRET, "--memory", "window")),
-    "ppo-b": Equilibrium("ppo", "mini-b", SMALL, 0.02, 0.005),
-    "ppo-c": Equilibrium("ppo", "mini-c", SMALL, 0.04, 0.01),
+    "ppo-b": Equilibrium("ppo", "mini-b", EXPLORING, 0.02, 0.005),
+    "ppo-c": Equilibrium("ppo", "mini-c", EXPLORING, 0.04, 0.01),
+    "ppo-b-magnet": Equilibrium("ppo", "mini-b", (*EXPLORING, *MAGNET), 0.02, 0.005),
+    "ppo-b-rollout": Equilibrium("ppo", "mini-b", (*EXPLORING, "--kl-rollout-coef", "0.1"), 0.02, 0.005),
 }
 TASKS = {name: task for name, task in _TASKS.items() if task.command in ALGORITHMS}
 """A task without a target is there to be compared with another."""
@@ -206,7 +213,8 @@ def main() -> int:
     parser.add_argument("--games", type=int, default=100_000, help="held-out deals")
     options = parser.parse_args()
     options.threads = options.threads or max(1, cores // options.jobs)
-    names = [name for name in TASKS if name.startswith(tuple(options.only))]
+    starts = tuple(start for start in options.only if start not in TASKS)
+    names = [name for name in TASKS if name in options.only or name.startswith(starts)]
     if missing := [start for start in options.only if not any(name.startswith(start) for name in names)]:
         parser.error(f"no task begins with {', '.join(missing)}")
     if len(set(options.seeds)) < len(options.seeds):
