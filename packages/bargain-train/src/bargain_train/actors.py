@@ -126,7 +126,7 @@ def draw_cdf(probs: torch.Tensor, count: int, generator: torch.Generator | None 
     """Returns `count` independent draws a row, `[B, count]` int64, from `probs` (nonnegative, any positive sum).
 
     An action of probability 0 is never drawn: the uniform lies in [0, sum), and an action is drawn where the
-    cumulative sum first exceeds it.
+    cumulative sum first exceeds it. A row that is not finite draws the last action; the loss on it will say so.
 
     Args:
         probs: `[B, A]` float32.
@@ -138,7 +138,7 @@ def draw_cdf(probs: torch.Tensor, count: int, generator: torch.Generator | None 
     uniform = torch.rand(len(probs), count, generator=generator, device=probs.device, dtype=probs.dtype)
     # The product may round up to the total; the last action with mass then stands.
     point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, point, right=True)
+    return torch.searchsorted(cumulative, point, right=True).clamp_max_(probs.shape[-1] - 1)
 
 
 def regret_matching(advantages: torch.Tensor, mask: torch.Tensor, fallback: str = "argmax") -> torch.Tensor:
