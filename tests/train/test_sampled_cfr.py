@@ -313,6 +313,12 @@ def test_strategy_options_need_the_strategy_network(capsys: pytest.CaptureFixtur
     assert main(["sampled-cfr", "--sampled-offers", "1"]) == 2
 
 
+def test_a_network_that_cannot_be_built_is_no_run(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sampled-cfr", "--network", "transformer", "--d-model", "10", "--nhead", "4"]) == 2
+    assert "--d-model must be a multiple of --nhead" in capsys.readouterr().err
+    assert not list(train.root.glob("results/sampled_cfr/run_*"))
+
+
 def test_a_memory_is_bounded(train: Train) -> None:
     run = train("--advantage-memory-size", "50", "--checkpoint-interval", "1")
     learners = read_checkpoint(run.folder / "checkpoints" / "latest.pt")["resume"]["learners"]

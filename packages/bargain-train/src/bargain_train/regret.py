@@ -45,6 +45,9 @@ class RegretLearner:
         strategy: What the seat plays in the next traversal: uniform at first, then by the last advantage network.
         networks: The advantage networks that are kept, the last one last; with the readout "network" that one alone.
         weights: Their weights in the average.
+
+    Raises:
+        ValueError: If the network's config does not fit.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class RegretLearner:
         self._strategies = Memory(options.strategy_memory_size, self._generator, reservoir=reservoir)
         self._average: tuple[int, Network] | None = None
         self._iterations = 0
+        self._new_network("softmax", "check")  # a config that does not fit shows itself before the run is stored
 
     def keep_advantages(self, rows: TensorDictBase, iteration: int) -> dict[str, float]:
         """Adds the `Traversal.advantages` of an iteration (from 1) to the memory; they weigh in proportion to it.
