@@ -206,7 +206,9 @@ def main() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--only", nargs="+", default=[""], help=f"tasks, or how their names begin: {', '.join(TASKS)}")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help=f"tasks, or how the names of several begin: {', '.join(TASKS)}"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of a run (default: the cores / --jobs)")
     parser.add_argument("--budget", "--timesteps", type=int, help="steps or iterations, instead of the command's own")

@@ -62,17 +62,16 @@ def test_the_benchmark_of_learning_runs() -> None:
 
 
 def test_the_benchmark_of_learning_measures_nash_conv_and_compares_in_pairs() -> None:
-    flags = ("--seeds", "1", "2", "--only", "sampled-cfr-b-short", "--budget", "2", "--jobs", "2")
+    names = ("sampled-cfr-b-short", "sampled-cfr-b-short-window")
+    flags = ("--seeds", "1", "2", "--only", *names, "--budget", "2", "--jobs", "2")
     result = run("learning.py", *flags)
     assert result.returncode in (0, 1), result.stderr
     rows = table_rows(result.stdout)
     runs = [row for row in rows if row[0].startswith("sampled-cfr-b-short") and row[1].isdigit()]
-    assert [row[:2] for row in runs] == [
-        [name, seed] for name in ("sampled-cfr-b-short", "sampled-cfr-b-short-window") for seed in "12"
-    ]
+    assert [row[:2] for row in runs] == [[name, seed] for name in names for seed in "12"]
     means = [sum(float(row[2]) for row in pair) / 2 for pair in (runs[:2], runs[2:])]
     better, worse, seeds, first, second, difference, as_expected = rows[-1]
-    assert (better, worse, seeds) == ("sampled-cfr-b-short", "sampled-cfr-b-short-window", "2")
+    assert (better, worse, seeds) == (*names, "2")
     assert float(first) == pytest.approx(means[0], abs=2e-4)
     assert float(second) == pytest.approx(means[1], abs=2e-4)
     assert float(difference.split()[0]) == pytest.approx(means[1] - means[0], abs=3e-4)
