@@ -30,7 +30,7 @@ def traversals(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
     learner = RegretLearner(0, defaults, {"network": "mlp", "hidden_dims": [HIDDEN, HIDDEN]}, spec, seed=0)
     ((network, _),) = learner.average()
     strategy = network_strategy(network)
-    traverser = Traverser(spec, options.deals, offers=options.offers, seed=0, generator=torch.Generator())
+    traverser = Traverser(spec, options.deals, offers=options.offers, seed=0)
     sample = traverser.traverse(0, (strategy, strategy))
     features = torch.randn(sample.nodes, spec.observation_dim - spec.num_actions + 4)
     rows, generator = sample.advantages, torch.Generator()
@@ -65,7 +65,7 @@ def traversals(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
 
 def peers(options: argparse.Namespace) -> dict[str, Callable[[], int]]:
     spec = GAMES["mini-b"]
-    traverser = Traverser(spec, options.deals, offers=spec.num_offers, seed=0, generator=torch.Generator())
+    traverser = Traverser(spec, options.deals, offers=spec.num_offers, seed=0)
     solver = ExternalSamplingSolver(openspiel_game(spec))
 
     def ours() -> int:

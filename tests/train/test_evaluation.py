@@ -17,7 +17,7 @@ from bargain_train.config import StepConfig
 from bargain_train.evaluation import Evaluator, conduct, evaluation_metrics
 from bargain_train.nash_conv import FINAL, ROUTINE
 from bargain_train.networks import build_network
-from bargain_train.policies import NetworkPolicy, policy_checkpoint
+from bargain_train.policies import NetworkPolicy
 from bargain_train.run import Run
 from bargain_train.summary import nash_conv_sentence
 
@@ -31,14 +31,14 @@ def a_run(tmp_path: Path, **settings: Any) -> Run:
     return Run("ppo", StepConfig(**(base | folders | settings)), console=False)
 
 
-def a_policy(spec: GameSpec = GAMES["mini-b"]) -> tuple[NetworkPolicy, dict[str, Any]]:
+def a_policy(spec: GameSpec = GAMES["mini-b"]) -> NetworkPolicy:
     torch.manual_seed(5)
     network = build_network({"network": "mlp", "hidden_dims": [8]}, spec)
-    return NetworkPolicy((network, network)), policy_checkpoint("ppo", (network, network), 0)
+    return NetworkPolicy((network, network))
 
 
 def test_an_evaluation_is_the_pool_and_the_exact_nash_conv(tmp_path: Path) -> None:
-    policy, _ = a_policy()
+    policy = a_policy()
     found = Evaluator(a_run(tmp_path))(policy, VALIDATION_SEED)
     game = tabular_game(GAMES["mini-b"])
     exact = evaluate(game, policy_profile(game, policy))
@@ -52,7 +52,7 @@ def test_an_evaluation_is_the_pool_and_the_exact_nash_conv(tmp_path: Path) -> No
 
 
 def test_one_seat_and_unwanted_measurements_have_none(tmp_path: Path) -> None:
-    policy, _ = a_policy()
+    policy = a_policy()
     one_seat = Evaluator(a_run(tmp_path), seats=(1,), opponents=("random",))(policy, 1)
     assert one_seat["nash_conv"] == {}
     assert set(evaluation_metrics(one_seat)) == {"eval/pool_payoff"}
@@ -66,7 +66,7 @@ def test_bounds_that_do_not_exist_are_no_metrics() -> None:
 
 
 def test_evaluating_changes_neither_generators_nor_threads(tmp_path: Path) -> None:
-    policy, _ = a_policy()
+    policy = a_policy()
     evaluator, threads = Evaluator(a_run(tmp_path)), torch.get_num_threads()
     states = torch.get_rng_state(), policy._rng.bit_generator.state
     assert evaluator(policy, 1) == evaluator(policy, 1)
@@ -89,9 +89,9 @@ def test_a_run_is_evaluated_when_due_and_better_at_its_end(tmp_path: Path, monke
             yield {"loss": 1.0}
 
     monkeypatch.setattr(evaluation_module, "measure_nash_conv", measure)
-    policy, checkpoint = a_policy()
     with a_run(tmp_path, eval_interval=20) as run:
-        conduct(run, updates(), lambda: policy, lambda: checkpoint, Evaluator(run))
+        networks = a_policy().networks
+        conduct(run, updates(), lambda: (networks[0], networks[1]), dict, Evaluator(run))
     assert asked == [(20, VALIDATION_SEED, ROUTINE), (40, VALIDATION_SEED, ROUTINE), (40, FINAL_EVAL_SEED, FINAL)]
     lines = [json.loads(line) for line in (run.record.path / "metrics.jsonl").read_text().splitlines()]
     assert [line.get("eval/nash_conv_lower") for line in lines] == [None, 0.125, None, 0.125]

@@ -87,7 +87,7 @@ def test_samples_are_unbiased(name: str, followed: int, seat: int) -> None:
     profile = random_profile(game, 0)
     policy = TabularPolicy(game, profile)
     strategy, size, batches = as_strategy(policy), 5000, 8
-    traverser = Traverser(policy.spec, size, offers=followed, seed=3, generator=torch.Generator().manual_seed(1))
+    traverser = Traverser(policy.spec, size, offers=followed, seed=3)
     worth, _ = action_values(game, seat, flow(game, realisation(game, profile[1 - seat])), profile[seat])
     values, sums, squares = [], [0.0] * len(worth), [0.0] * len(worth)
     for _ in range(batches):
@@ -104,7 +104,7 @@ def test_samples_are_unbiased(name: str, followed: int, seat: int) -> None:
         mean = total / number
         error = np.sqrt(np.maximum(square / number - mean**2, 1e-12) / number)
         score = ((mean - regret) / error)[square > 0]
-        assert 0.8 < np.sqrt((score**2).mean()) < 1.25
+        assert 0.7 < np.sqrt((score**2).mean()) < 1.4  # scores of one deal move together
         assert abs(score.mean()) < 5 / np.sqrt(score.size)
 
 
@@ -113,7 +113,7 @@ def test_strategies_are_kept_with_the_own_share_of_play_that_leads_to_them() -> 
     profile = random_profile(game, 2)
     policy = TabularPolicy(game, profile)
     strategy, size = as_strategy(policy), 40_000
-    traverser = Traverser(policy.spec, size, offers=4, seed=5, generator=torch.Generator().manual_seed(2))
+    traverser = Traverser(policy.spec, size, offers=4, seed=5)
     rows = traverser.traverse(0, (strategy, strategy)).strategies
     decision, history, kind = where(policy, rows)
     plan = realisation(game, profile[1])
@@ -133,7 +133,7 @@ def test_a_table_in_place_of_the_network_is_monte_carlo_cfr() -> None:
     """Lanctot et al. 2009: regrets are added up in a table, and the average plays to a small NashConv."""
     game = tabular_game(GAMES["mini-a"])
     policies = [TabularPolicy(game, uniform_profile(game))]
-    traverser = Traverser(policies[0].spec, 64, offers=4, seed=7, generator=torch.Generator().manual_seed(3))
+    traverser = Traverser(policies[0].spec, 64, offers=4, seed=7)
     regrets = [[np.zeros(game.shape(seat))] for seat in range(2)]
     plans = [np.zeros(game.shape(seat)) for seat in range(2)]
     profile = [list(strategy) for strategy in uniform_profile(game)]
@@ -154,14 +154,12 @@ def test_a_table_in_place_of_the_network_is_monte_carlo_cfr() -> None:
 def test_the_deals_to_come_can_be_stored() -> None:
     policy = TabularPolicy(tabular_game(GAMES["mini-b"]), uniform_profile(tabular_game(GAMES["mini-b"])))
     strategy = as_strategy(policy)
-    generator = torch.Generator().manual_seed(1)
-    first = Traverser(policy.spec, 16, offers=2, seed=1, generator=generator)
+    first = Traverser(policy.spec, 16, offers=2, seed=1)
     first.traverse(0, (strategy, strategy))
-    stored, numbers = first.state_dict(), generator.get_state()
+    stored = first.state_dict()
     expected = first.traverse(1, (strategy, strategy))
-    second = Traverser(policy.spec, 16, offers=2, seed=1, generator=generator)
+    second = Traverser(policy.spec, 16, offers=2, seed=7)
     second.load_state_dict(stored)
-    generator.set_state(numbers)
     again = second.traverse(1, (strategy, strategy))
     assert again.value == expected.value
     assert all(torch.equal(again.advantages[name], column) for name, column in expected.advantages.items())
@@ -170,7 +168,7 @@ def test_the_deals_to_come_can_be_stored() -> None:
 def test_new_deals_are_traversed_each_time() -> None:
     policy = TabularPolicy(tabular_game(GAMES["mini-b"]), uniform_profile(tabular_game(GAMES["mini-b"])))
     strategy = as_strategy(policy)
-    traverser = Traverser(policy.spec, 64, offers=4, seed=1, generator=torch.Generator().manual_seed(1))
+    traverser = Traverser(policy.spec, 64, offers=4, seed=1)
     first, second = (traverser.traverse(0, (strategy, strategy)).advantages["observation"] for _ in range(2))
     assert not torch.equal(first, second)
 
@@ -180,7 +178,7 @@ def test_a_discounted_game_pays_less_for_later_ends() -> None:
     game = tabular_game(spec)
     profile = random_profile(game, 4)
     policy = TabularPolicy(game, profile)
-    traverser = Traverser(policy.spec, 20_000, offers=4, seed=9, generator=torch.Generator().manual_seed(4))
+    traverser = Traverser(policy.spec, 20_000, offers=4, seed=9)
     for seat in range(2):
         value = traverser.traverse(seat, (as_strategy(policy),) * 2).value
         assert value == pytest.approx(evaluate(game, profile).payoffs[seat], abs=0.006)
@@ -188,4 +186,4 @@ def test_a_discounted_game_pays_less_for_later_ends() -> None:
 
 def test_one_offer_cannot_be_followed_alone() -> None:
     with pytest.raises(ValueError, match="at least 2 offers"):
-        Traverser(GAMES["mini-b"], 4, offers=1, seed=0, generator=torch.Generator())
+        Traverser(GAMES["mini-b"], 4, offers=1, seed=0)

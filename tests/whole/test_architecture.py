@@ -146,13 +146,15 @@ ROOMS: dict[str, Room] = {
         "torch tensordict env.spec env.torchrl_env train.actors train.collector train.networks train.q_updates "
         "train.seeds train.transitions"
     ),
-    "train.traversal": Room("torch tensordict env.spec env.engine env.torchrl_views train.actors train.buffers"),
+    "train.traversal": Room(
+        "torch tensordict env.spec env.engine env.torchrl_views train.actors train.buffers train.seeds"
+    ),
     "train.regret": Room(
         "torch tensordict env.spec train.actors train.buffers train.config train.networks train.seeds train.traversal"
     ),
     "train.updates": Room("torch tensordict torchrl train.config train.actors train.networks"),
-    "train.nash_conv": Room("numpy env.spec eval.by_seat eval.exact.* eval.mixture eval.policy"),
-    "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.run"),
+    "train.nash_conv": Room("env.spec eval.by_seat eval.exact.* eval.mixture eval.policy"),
+    "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.policies train.run"),
     "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.run train.updates"),
     # the algorithms: their settings load at once, everything else when training starts
     "train.algorithms": Room("train.config train.algorithms.*"),

@@ -102,3 +102,8 @@ class Mixture:
             return np.array([drawn[seat][game] for game, seat in pairs], dtype=np.int64)
         except KeyError as error:
             raise ValueError(f"game {error} has not begun for this mixture; call begin(game_ids, seat, rng).") from None
+
+
+def members(policy: Policy) -> list[Policy]:
+    """Returns the policies of a mixture, however deep, or the policy itself."""
+    return [leaf for part in policy.policies for leaf in members(part)] if isinstance(policy, Mixture) else [policy]

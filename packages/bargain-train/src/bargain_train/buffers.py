@@ -19,8 +19,8 @@ class Memory:
     The reservoir is algorithm R (Vitter 1985): row n, counted from 0, takes the place of row j, drawn from 0..n, if j
     is below the capacity. So after any number of rows each of them is held with the same probability.
 
-    Memory is taken when the first rows come, from which it has its keys, shapes, types and device. It is committed as
-    it fills, and the rows are never copied again.
+    Keys, shapes, types and device are those of the first rows. Room doubles as rows come, up to the capacity, so a
+    memory that never fills costs no more than twice what it holds.
 
     Args:
         capacity: Rows that are held at most.
@@ -61,11 +61,10 @@ class Memory:
         if not count:
             return
         if not self._columns:
-            self._columns = {
-                name: column.new_empty((self.capacity, *column.shape[1:])) for name, column in rows.items()
-            }
+            self._columns = {name: column[:0] for name, column in rows.items()}
         if self._columns.keys() != set(rows.keys()):
             raise ValueError(f"this memory holds {sorted(self._columns)}, got rows of {sorted(rows.keys())}.")
+        self._make_room(min(self.capacity, self.seen + count))
         if self.reservoir:
             self._extend_reservoir(rows)
         else:
@@ -103,10 +102,15 @@ class Memory:
             raise ValueError(f"a memory of capacity {self.capacity} cannot take up this state.")
         self.seen, self._columns = state["seen"], {}
         for name, stored in state["rows"].items():
-            device = self._generator.device
-            self._columns[name] = torch.empty((self.capacity, *stored.shape[1:]), dtype=stored.dtype, device=device)
-            self._columns[name][:expected] = stored
+            self._columns[name] = stored.to(self._generator.device, copy=True)
         self._generator.set_state(state["generator"].cpu())
+
+    def _make_room(self, size: int) -> None:
+        for name, column in self._columns.items():
+            if len(column) < size:
+                room = min(self.capacity, max(size, 2 * len(column)))
+                self._columns[name] = column.new_empty((room, *column.shape[1:]))
+                self._columns[name][: len(column)] = column
 
     def _extend_circle(self, rows: TensorDictBase) -> None:
         skipped = max(0, len(rows) - self.capacity)

@@ -237,7 +237,7 @@ class RunConfig(GameOptions):
     @property
     def budget(self) -> int:
         """When to end, in the config's `unit`."""
-        raise NotImplementedError
+        return int(getattr(self, "total_timesteps" if self.unit == "steps" else "iterations"))
 
     def spec(self) -> GameSpec:
         """Returns the game, seen through `observation`."""
@@ -276,11 +276,6 @@ class StepConfig(RunConfig):
     eval_interval: Positive = 1_000_000
     """Evaluate on held-out deals, and keep the best policy, whenever this many steps more are done."""
 
-    @property
-    def budget(self) -> int:
-        """`total_timesteps`."""
-        return self.total_timesteps
-
 
 @dataclass(frozen=True, kw_only=True)
 class IterationConfig(RunConfig):
@@ -294,8 +289,3 @@ class IterationConfig(RunConfig):
     """Store a resumable checkpoint whenever this many iterations more are done."""
     eval_interval: Positive = 10
     """Evaluate on held-out deals, and keep the best policy, whenever this many iterations more are done."""
-
-    @property
-    def budget(self) -> int:
-        """`iterations`."""
-        return self.iterations

@@ -9,6 +9,7 @@ from bargain_eval.evaluate import FINAL_EVAL_SEED, POOL, VALIDATION_SEED, evalua
 from bargain_eval.policy import Policy
 
 from bargain_train.nash_conv import FINAL, ROUTINE, measure_nash_conv
+from bargain_train.policies import SeatNetworks, networks_policy, policy_checkpoint
 from bargain_train.run import Run, torch_threads
 
 Metrics = dict[str, float]
@@ -67,11 +68,11 @@ def evaluation_metrics(evaluation: Mapping[str, Any]) -> Metrics:
 def conduct(
     run: Run,
     updates: Iterable[Metrics],
-    policy: Callable[[], Policy],
-    checkpoint: Callable[[], dict[str, Any]],
+    networks: Callable[[], SeatNetworks],
+    state: Callable[[], dict[str, Any]],
     evaluator: Evaluator,
-) -> None:
-    """Starts a run and leads it to its end.
+) -> Policy:
+    """Starts a run, leads it to its end and returns its policy.
 
     After each update: evaluates if that is due, logs the metrics, and stores a checkpoint if that is due or the policy
     is the best so far. At the end, unless the run was stopped: the final evaluation and the final policy.
@@ -79,10 +80,17 @@ def conduct(
     Args:
         run: The run.
         updates: Makes one update for each of its items, the update's metrics, and ends when the run should.
-        policy: Returns the policy as it is now.
-        checkpoint: Returns the policy as it is now and all that going on needs, as `policy_checkpoint` does.
+        networks: Returns who plays each seat as the policy is now.
+        state: Returns all that going on needs; called only where a checkpoint is stored.
         evaluator: Evaluates the policy.
     """
+
+    def policy() -> Policy:
+        return networks_policy(networks(), device=run.device)
+
+    def checkpoint(resume: Mapping[str, Any] | None) -> dict[str, Any]:
+        return policy_checkpoint(run.algorithm, networks(), run.step, resume=resume)
+
     run.start()
     for metrics in updates:
         is_best = False
@@ -92,9 +100,11 @@ def conduct(
             is_best = run.keep_best(evaluation["pool_payoff"])
         run.log(metrics, force=evaluated)
         if run.due("checkpoint") or is_best:
-            run.save(checkpoint(), is_best=is_best)
+            run.save(checkpoint(state()), is_best=is_best)
     if run.unsaved:
-        run.save(checkpoint())
+        run.save(checkpoint(state()))
+    final = policy()
     if not run.stopped:
         seat = evaluator.seats[0] if len(evaluator.seats) == 1 else None
-        run.finish(checkpoint(), evaluator(policy(), FINAL_EVAL_SEED, final=True), seat=seat)
+        run.finish(checkpoint(None), evaluator(final, FINAL_EVAL_SEED, final=True), seat=seat)
+    return final

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 from bargain_env.spec import GameSpec
 from bargain_eval.by_seat import policy_of_seat
 from bargain_eval.exact import Budget, TabularGame, certify, evaluate, policy_profile, tabular_game
 from bargain_eval.exact.opponent import why_untabulated
-from bargain_eval.mixture import Mixture
+from bargain_eval.mixture import members
 from bargain_eval.policy import HasMemory, HasProbabilities, Policy
 
 EXACT_BYTES = 2**26
@@ -51,14 +50,14 @@ def measure_nash_conv(
         gains if each of its types plays like the type that suits it best, below 0 if that does not pay.
     """
     players = policy_of_seat(policy, 0), policy_of_seat(policy, 1)
-    if (game := _small_game(spec, [member for player in players for member in _members(player)])) is not None:
+    if (game := _small_game(spec, [member for player in players for member in members(player)])) is not None:
         found = evaluate(game, policy_profile(game, *players))
         return {"nash_conv": found.nash_conv, "gain_0": float(found.gains[0]), "gain_1": float(found.gains[1])}
-    tabulated = [why_untabulated(player) is None and len(_members(player)) <= MOST_MEMBERS for player in players]
+    tabulated = [why_untabulated(player) is None and len(members(player)) <= MOST_MEMBERS for player in players]
     if not any(tabulated):
         budget = dataclasses.replace(budget, repeats=2 * budget.repeats)
-    shown = [player if told else _ActionsOnly(player) for player, told in zip(players, tabulated, strict=True)]
-    certificate = certify(shown, spec, budget=budget, seed=seed, device=device, threads=threads)
+    options: dict[str, Any] = {"most_members": MOST_MEMBERS, "device": device, "threads": threads}
+    certificate = certify(players, spec, budget=budget, seed=seed, **options)
     bounds: dict[str, float | None] = {
         "nash_conv_lower": certificate.nash_conv_lower,
         "nash_conv_upper": certificate.nash_conv_upper,
@@ -69,29 +68,11 @@ def measure_nash_conv(
     return bounds
 
 
-def _members(policy: Policy) -> list[Policy]:
-    """Returns the policies of a mixture, however deep, or the policy itself."""
-    return [leaf for part in policy.policies for leaf in _members(part)] if isinstance(policy, Mixture) else [policy]
-
-
-def _small_game(spec: GameSpec, members: list[Policy]) -> TabularGame | None:
-    """Returns the game as tables; None if those of all `members`, who play one seat each, are too large or unknown."""
-    if not all(isinstance(member, HasProbabilities) and not isinstance(member, HasMemory) for member in members):
+def _small_game(spec: GameSpec, policies: list[Policy]) -> TabularGame | None:
+    """Returns the game as tables; None if those of `policies`, which play one seat each, are too large or unknown."""
+    if not all(isinstance(member, HasProbabilities) and not isinstance(member, HasMemory) for member in policies):
         return None
     try:
-        return tabular_game(spec, 2 * EXACT_BYTES // len(members))
+        return tabular_game(spec, 2 * EXACT_BYTES // len(policies))
     except ValueError:
         return None
-
-
-class _ActionsOnly:
-    """The same player, who does not tell its probabilities, so that no table of them is made."""
-
-    def __init__(self, player: Policy) -> None:
-        self.observation, self.device = player.observation, player.device
-        self.get_action = player.get_action
-        self.begin = player.begin if isinstance(player, HasMemory) else _remember_nothing
-
-
-def _remember_nothing(game_ids: Any, seat: int, rng: np.random.Generator | None = None) -> None:
-    """Starts games of a player that keeps nothing of them."""

@@ -5,7 +5,7 @@ Legend: `B` rows, `A` actions, `O` features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class NetworkPolicy:
         """Returns `[B]` float32: the movers' expected payoff / own total, as the networks estimate it."""
         rows = self._rows(obs)
         with torch.no_grad():
-            value = self._by_seat(rows, rows, lambda network, part, _: network.values(part))
+            value = self._by_seat(Network.values, rows)
         return _like(obs, value if len(obs.shape) == 2 else value[0])
 
     def _probs(self, obs: Any, action_mask: Any) -> torch.Tensor:
@@ -79,20 +79,23 @@ class NetworkPolicy:
         mask = torch.atleast_2d(torch.as_tensor(action_mask, device=self.device)).bool()
         with torch.no_grad():
             probs = self._by_seat(
-                rows, mask, lambda network, part, legal: action_probs(network, network(part)[0], legal)
+                lambda network, part, legal: action_probs(network, network(part)[0], legal), rows, mask
             )
         return probs if len(obs.shape) == 2 else probs[0]
 
     def _rows(self, obs: Any) -> torch.Tensor:
         return torch.atleast_2d(torch.as_tensor(obs, dtype=torch.float32, device=self.device))
 
-    def _by_seat(self, rows: torch.Tensor, other: torch.Tensor, compute: Any) -> torch.Tensor:
+    def _by_seat(self, compute: Callable[..., torch.Tensor], rows: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        """Returns `compute(network, rows, *others)`, of each row by the network of its seat."""
         first, second = self.networks
         if first is second:
-            result: torch.Tensor = compute(first, rows, other)
-            return result
-        seat_one = rows[:, self.spec.slices["state"]][:, 2] > 0.5
-        parts = compute(first, rows[~seat_one], other[~seat_one]), compute(second, rows[seat_one], other[seat_one])
+            return compute(first, rows, *others)
+        seat_one, columns = rows[:, self.spec.slices["state"]][:, 2] > 0.5, (rows, *others)
+        parts = (
+            compute(first, *(column[~seat_one] for column in columns)),
+            compute(second, *(column[seat_one] for column in columns)),
+        )
         result = torch.empty((len(rows), *parts[0].shape[1:]), dtype=parts[0].dtype, device=rows.device)
         result[~seat_one], result[seat_one] = parts
         return result
@@ -105,15 +108,22 @@ def _like(reference: Any, tensor: torch.Tensor) -> Any:
 Members = Sequence[tuple[Network, float]]
 """The networks of a seat, and their probabilities up to a factor; one is drawn a game."""
 
+SeatNetworks = tuple[Network | Members, Network | Members]
+"""Who plays seat 0 and seat 1."""
+
+
+def _members(seat: Network | Members) -> Members:
+    return [(seat, 1.0)] if isinstance(seat, Network) else seat
+
 
 def policy_checkpoint(
     algorithm: str,
-    networks: tuple[Network | Members, Network | Members],
+    networks: SeatNetworks,
     step: int,
     resume: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the checkpoint of a policy that plays seat k with `networks[k]`; a shared network is stored once."""
-    seats = [[(seat, 1.0)] if isinstance(seat, Network) else list(seat) for seat in networks]
+    seats = [_members(seat) for seat in networks]
     distinct = list({id(network): network for seat in seats for network, _ in seat}.values())
     numbers = {id(network): number for number, network in enumerate(distinct)}
     spec = distinct[0].spec_of_game
@@ -135,32 +145,26 @@ def policy_checkpoint(
     )
 
 
-def members_policy(
-    members: tuple[Members, Members], *, device: str, seed: int = 0, greedy: bool = False
+def networks_policy(
+    networks: SeatNetworks, *, device: str, seed: int = 0, greedy: bool = False
 ) -> NetworkPolicy | BySeat:
-    """Returns the policy that draws a network of its seat for each game; without a memory if each seat has one."""
+    """Returns the policy that plays seat k with `networks[k]`: a mixture for each seat if one has several."""
     options: dict[str, Any] = {"device": device, "seed": seed, "greedy": greedy}
-    (first, _), (second, _) = members[0][0], members[1][0]
-    if len(members[0]) == len(members[1]) == 1:
-        return NetworkPolicy((first, second), **options)
-    seats = [
-        Mixture(
-            [NetworkPolicy((network, network), **options) for network, _ in seat],
-            normalised([weight for _, weight in seat]),
-            first.spec_of_game,
-            seed,
-        )
+    members = [_members(seat) for seat in networks]
+    if all(len(seat) == 1 for seat in members):
+        return NetworkPolicy((members[0][0][0], members[1][0][0]), **options)
+    spec = members[0][0][0].spec_of_game
+    first, second = (
+        Mixture([NetworkPolicy((network, network), **options) for network, _ in seat], _shares(seat), spec, seed)
         for seat in members
-    ]
-    history = any(policy.observation == "history" for policy in seats)
-    spec = first.spec_of_game.with_observation("history" if history else "standing")
-    return BySeat((seats[0], seats[1]), spec)
+    )
+    history = "history" in (first.observation, second.observation)
+    return BySeat((first, second), spec.with_observation("history" if history else "standing"))
 
 
-def normalised(weights: Sequence[float]) -> list[float]:
-    """Returns `weights` divided by their sum."""
-    total = sum(weights)
-    return [weight / total for weight in weights]
+def _shares(seat: Members) -> list[float]:
+    total = sum(weight for _, weight in seat)
+    return [weight / total for _, weight in seat]
 
 
 def build_policy(
@@ -182,7 +186,7 @@ def build_policy(
             raise ValueError(f"the stored weights do not fit their network: {error}") from error
         networks.append(network)
     first, second = ([(networks[index], weight) for index, weight in seat] for seat in checkpoint["seats"])
-    return members_policy((first, second), device=device, seed=seed, greedy=greedy)
+    return networks_policy((first, second), device=device, seed=seed, greedy=greedy)
 
 
 def load_checkpoint(request: PolicyRequest) -> Policy:

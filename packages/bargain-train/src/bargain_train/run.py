@@ -248,11 +248,11 @@ class Run:
         """Stores the final policy (without training state), its evaluation, and the metrics that runs are ranked by.
 
         Args:
-            checkpoint: The final policy.
+            checkpoint: The final policy, without what resuming needs.
             evaluation: What an `Evaluator` returned on the deals of the final evaluation.
             seat: The learner's seat in a run against a fixed opponent, None if both seats learned.
         """
-        self.record.save_final_policy({key: value for key, value in checkpoint.items() if key != "resume"})
+        self.record.save_final_policy(checkpoint)
         self.record.save_final_eval(evaluation)
         final = {key: evaluation[key] for key in ("pool_payoff", "pool_payoff_se")}
         if seat is None:

@@ -35,6 +35,10 @@ def print_summary(run: Run) -> None:
             )
         if found := nash_conv_sentence(run.evaluation["nash_conv"]):
             say(found)
+        if "nash_conv_lower" in run.evaluation["nash_conv"]:
+            say(
+                f"Tighter bounds, or why there is none: bargain-eval best-response --policy run:{record.run_id}{folder}"
+            )
         for name, reason in run.evaluation["left_out"].items():
             say(f"Without {name}: {reason}")
     say(f"Run {record.run_id} in {record.path}")

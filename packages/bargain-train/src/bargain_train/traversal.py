@@ -13,7 +13,7 @@ offers, `A` actions, `O` features, `C` packed features, `R` rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from bargain_env import GameSpec
@@ -23,6 +23,7 @@ from tensordict import TensorDict, TensorDictBase
 
 from bargain_train.actors import draw_cdf, sample_cdf
 from bargain_train.buffers import pack_observation
+from bargain_train.seeds import derive_seed
 
 Strategy = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Observations `[n, O]` and masks `[n, A]` to probabilities `[n, A]`, 0 for illegal actions."""
@@ -59,8 +60,7 @@ class Traverser:
         spec: The game and the kind of observation.
         num_traversals: Deals `K` of a batch.
         offers: Offers `k` followed at an own decision, at least 2; all if there are no more.
-        seed: Key of the deals.
-        generator: Draws the offers.
+        seed: Key of the deals and of the offers drawn.
         device: Where states and strategies live.
         threads: CPU threads of the engines.
 
@@ -75,7 +75,6 @@ class Traverser:
         *,
         offers: int,
         seed: int,
-        generator: torch.Generator,
         device: str = "cpu",
         threads: int = 1,
     ) -> None:
@@ -83,7 +82,7 @@ class Traverser:
             raise ValueError(f"at least 2 offers must be followed at each decision, got {offers}.")
         self.spec, self.device = spec, device
         self.offers = min(offers, spec.num_offers)
-        self._generator = generator
+        self._generator = torch.Generator(device=device).manual_seed(derive_seed(seed, "offers"))
         self._threads = threads if device == "cpu" else 1
         self._engines: dict[int, Engine] = {}
         self._deals = make_engine(spec, num_traversals, device, seed, threads=self._threads, views=False)
@@ -103,17 +102,19 @@ class Traverser:
         self._deals.reset()
         return Traversal(float(value.mean()), walk.nodes, torch.cat(walk.advantages), torch.cat(walk.strategies))
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Returns the deals to come; the generator is the caller's."""
-        return {name: torch.as_tensor(array).cpu() for name, array in self._deals.get_state().items()}
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the deals to come and the generator's state."""
+        deals = {name: torch.as_tensor(array).cpu() for name, array in self._deals.get_state().items()}
+        return {"deals": deals, "generator": self._generator.get_state()}
 
-    def load_state_dict(self, state: State) -> None:
-        """Goes on with the deals of `state_dict`.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on exactly where `state_dict` was taken.
 
         Raises:
             ValueError: If they belong to another game or number of traversals.
         """
-        self._deals.set_state({name: for_engine(self._deals, rows) for name, rows in state.items()})
+        self._deals.set_state({name: for_engine(self._deals, rows) for name, rows in state["deals"].items()})
+        self._generator.set_state(state["generator"].cpu())
 
     def close(self) -> None:
         """Releases the engines."""

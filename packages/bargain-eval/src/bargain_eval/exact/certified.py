@@ -26,6 +26,7 @@ from bargain_eval.exact.opponent import tabulate_sample, why_untabulated
 from bargain_eval.exact.plan import plan_value
 from bargain_eval.exact.public_tree import OPENINGS, PublicTree
 from bargain_eval.exact.types import sample_deals, sample_types
+from bargain_eval.mixture import members
 from bargain_eval.policy import Policy
 
 _PLAN_COUNTERS = 2  # the plan needs the order of its moves, not their worth, so a smaller tree finds it
@@ -130,6 +131,7 @@ def certify(
     seed: int = 0,
     responders: Sequence[Sequence[Policy]] = ((), ()),
     confidence: float = 0.95,
+    most_members: int | None = None,
     threads: int = 1,
     device: str = "cpu",
     progress: Any = None,
@@ -148,6 +150,7 @@ def certify(
         seed: Seed of all samples.
         responders: For each seat, further policies to try as deviations, such as learned responders.
         confidence: Of each two-sided interval.
+        most_members: Members of the largest mixture that gets an upper bound, whose cost grows with them; None = any.
         threads: Parts computed at the same time, each of which takes up to a gigabyte of memory.
         device: Where the games are simulated; the policies compute where they were loaded.
         progress: Called with an iterable of finished parts and their number; returns it, and may show a bar.
@@ -160,7 +163,11 @@ def certify(
     if not 0.5 <= confidence < 1:
         raise ValueError(f"confidence must lie in [0.5, 1), got {confidence}.")
     policies = [policy_of_seat(policy, seat) for seat, policy in enumerate(policies)]
-    no_upper = {f"seat {seat}": why for seat in range(2) if (why := _why_no_tree(policies[seat], spec, budget, seat))}
+    no_upper = {
+        f"seat {seat}": why
+        for seat, policy in enumerate(policies)
+        if (why := _why_no_tree(policy, spec, budget, seat, most_members))
+    }
     jobs = [(repeat, seat) for repeat in range(budget.repeats) for seat in range(2)]
 
     def measure(job: tuple[int, int]) -> tuple[tuple[int, int], dict[str, float]]:
@@ -211,10 +218,12 @@ def _tree(opponent: Policy, spec: GameSpec, seat: int, budget: Budget, rng: np.r
     return {"plan": float(plan.mean(dtype=np.float64)), "upper": float(upper.mean(dtype=np.float64))}
 
 
-def _why_no_tree(opponent: Policy, spec: GameSpec, budget: Budget, seat: int) -> str | None:
+def _why_no_tree(opponent: Policy, spec: GameSpec, budget: Budget, seat: int, most_members: int | None) -> str | None:
     """Returns why there is no tree against `opponent` in `seat`, None if there is one."""
     if (why := why_untabulated(opponent)) is not None:
         return why
+    if most_members is not None and (count := len(members(opponent))) > most_members:
+        return f"it is a mixture of {count} policies"
     if 4 * budget.types * spec.num_offers * spec.num_actions * spec.max_rounds > _MAX_TABLE_BYTES:
         return "the tables of its behaviour would be too large"
     branches = spec.num_offers * min(budget.counters, spec.num_offers)

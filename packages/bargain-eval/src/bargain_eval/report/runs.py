@@ -17,6 +17,7 @@ from bargain_eval.results.views import flatten, game_name, nash_conv_text, oppon
 _NOT_A_SETTING = {
     "seed", "game", "results_dir", "checkpoint_dir", "checkpoint_interval", "device", "cuda_device", "threads",
     "resume", "log_interval", "wandb", "wandb_project", "wandb_name", "wandb_tags", "tensorboard", "eval_nash_conv",
+    "eval_interval",
 }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from pydantic.dataclasses import dataclass
 from bargain_train.config import FictitiousOptions, NetworkOptions, Positive, StepConfig
 
 if TYPE_CHECKING:
-    from bargain_train.policies import NetworkPolicy
+    from bargain_eval.policy import Policy
+
     from bargain_train.run import Run
 
 
@@ -49,7 +50,7 @@ class NFSPConfig(FictitiousOptions, NetworkOptions, StepConfig):
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * min(step / decay, 1.0)
 
 
-def train(config: NFSPConfig, run: Run) -> NetworkPolicy:
+def train(config: NFSPConfig, run: Run) -> Policy:
     """Trains until the budget is spent or the run is stopped; returns the average policy and stores it in the run.
 
     Raises:
@@ -58,7 +59,6 @@ def train(config: NFSPConfig, run: Run) -> NetworkPolicy:
     from bargain_train.evaluation import Evaluator, conduct
     from bargain_train.learner import game_metrics
     from bargain_train.modes import ModeRollouts, mode_metrics
-    from bargain_train.policies import NetworkPolicy, policy_checkpoint
     from bargain_train.q_updates import FictitiousLearner
 
     spec = config.spec()
@@ -67,7 +67,6 @@ def train(config: NFSPConfig, run: Run) -> NetworkPolicy:
         for seat in range(2)
     ]
     averages = first.average, second.average
-    policy = NetworkPolicy(averages, device=run.device)
     rollouts = ModeRollouts(
         spec,
         (first.response, second.response),
@@ -99,10 +98,9 @@ def train(config: NFSPConfig, run: Run) -> NetworkPolicy:
                 metrics |= {f"{name}_{seat}": value for name, value in found.items()}
             yield metrics
 
-    def checkpoint() -> dict[str, Any]:
-        state = {"learners": [learner.state_dict() for learner in learners], "rollouts": rollouts.state_dict()}
-        return policy_checkpoint(run.algorithm, averages, run.step, resume=state)
+    def state() -> dict[str, Any]:
+        return {"learners": [learner.state_dict() for learner in learners], "rollouts": rollouts.state_dict()}
 
-    conduct(run, updates(), lambda: policy, checkpoint, Evaluator(run))
+    policy = conduct(run, updates(), lambda: averages, state, Evaluator(run))
     rollouts.close()
     return policy

@@ -13,7 +13,8 @@ from pydantic.dataclasses import dataclass
 from bargain_train.config import NetworkOptions, PpoOptions, StepConfig
 
 if TYPE_CHECKING:
-    from bargain_train.policies import NetworkPolicy
+    from bargain_eval.policy import Policy
+
     from bargain_train.run import Run
 
 
@@ -62,7 +63,7 @@ class PPOConfig(PpoOptions, NetworkOptions, StepConfig):
         return (0, 1) if self.opponent is None else (self.seat or 0,)
 
 
-def train(config: PPOConfig, run: Run) -> NetworkPolicy:
+def train(config: PPOConfig, run: Run) -> Policy:
     """Trains until the budget is spent or the run is stopped; returns the policy and stores it in the run.
 
     Raises:
@@ -74,14 +75,12 @@ def train(config: PPOConfig, run: Run) -> NetworkPolicy:
     from bargain_train.evaluation import Evaluator, conduct
     from bargain_train.learner import ppo_phase
     from bargain_train.networks import build_network
-    from bargain_train.policies import NetworkPolicy, policy_checkpoint
     from bargain_train.seeds import derive_seed
     from bargain_train.updates import Learner
 
     seats, spec = config.learning_seats, config.spec()
     networks = [build_network(config.network_config(), spec).to(run.device) for _ in range(1 if config.share else 2)]
     by_seat = networks[0], networks[-1]
-    policy = NetworkPolicy(by_seat, device=run.device)
     learners = [Learner(network, seats if config.share else (seat,), config) for seat, network in enumerate(networks)]
     players: list[Player] = list(by_seat)
     opponents = {}
@@ -106,15 +105,14 @@ def train(config: PPOConfig, run: Run) -> NetworkPolicy:
         rollouts.load_state_dict(run.resumed["rollouts"])
         generator.set_state(run.resumed["generator"].cpu())
 
-    def checkpoint() -> dict[str, Any]:
-        state = {
+    def state() -> dict[str, Any]:
+        return {
             "learners": [learner.state_dict() for learner in learners],
             "rollouts": rollouts.state_dict(),
             "generator": generator.get_state(),
         }
-        return policy_checkpoint(run.algorithm, by_seat, run.step, resume=state)
 
     updates = ppo_phase(learners, rollouts, spec, config.total_timesteps, run, generator)
-    conduct(run, updates, lambda: policy, checkpoint, Evaluator(run, seats=seats, **opponents))
+    policy = conduct(run, updates, lambda: by_seat, state, Evaluator(run, seats=seats, **opponents))
     rollouts.close()
     return policy

@@ -16,6 +16,7 @@ from bargain_train.config import IterationConfig, NetworkOptions, Positive, Regr
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
 
+    from bargain_train.policies import SeatNetworks
     from bargain_train.run import Run
 
 
@@ -58,12 +59,8 @@ def train(config: SampledCFRConfig, run: Run) -> Policy:
     Raises:
         ValueError: If a setting does not fit; no run is stored then.
     """
-    import torch
-
     from bargain_train.evaluation import Evaluator, conduct
-    from bargain_train.policies import members_policy, policy_checkpoint
     from bargain_train.regret import RegretLearner
-    from bargain_train.seeds import derive_seed
     from bargain_train.traversal import Traverser
 
     spec = config.spec()
@@ -71,13 +68,11 @@ def train(config: SampledCFRConfig, run: Run) -> Policy:
         RegretLearner(seat, config, config.network_config(), spec, seed=config.seed, device=run.device)
         for seat in range(2)
     ]
-    generator = torch.Generator(device=run.device).manual_seed(derive_seed(config.seed, "offers"))
     traverser = Traverser(
         spec,
         config.num_envs,
         offers=config.sampled_offers,
         seed=config.seed,
-        generator=generator,
         device=run.device,
         threads=run.threads,
     )
@@ -85,7 +80,6 @@ def train(config: SampledCFRConfig, run: Run) -> Policy:
         for learner, stored in zip(learners, run.resumed["learners"], strict=True):
             learner.load_state_dict(stored)
         traverser.load_state_dict(run.resumed["traverser"])
-        generator.set_state(run.resumed["generator"].cpu())
 
     def iterations() -> Iterator[dict[str, float]]:
         while not run.should_stop():
@@ -101,17 +95,12 @@ def train(config: SampledCFRConfig, run: Run) -> Policy:
             run.advance(nodes)
             yield metrics | {"total": metrics["payoff_0"] + metrics["payoff_1"]}
 
-    def policy() -> Policy:
-        return members_policy((learners[0].average(), learners[1].average()), device=run.device)
+    def averages() -> SeatNetworks:
+        return learners[0].average(), learners[1].average()
 
-    def checkpoint() -> dict[str, Any]:
-        state = {
-            "learners": [learner.state_dict() for learner in learners],
-            "traverser": traverser.state_dict(),
-            "generator": generator.get_state(),
-        }
-        return policy_checkpoint(run.algorithm, (learners[0].average(), learners[1].average()), run.step, resume=state)
+    def state() -> dict[str, Any]:
+        return {"learners": [learner.state_dict() for learner in learners], "traverser": traverser.state_dict()}
 
-    conduct(run, iterations(), policy, checkpoint, Evaluator(run))
+    policy = conduct(run, iterations(), averages, state, Evaluator(run))
     traverser.close()
-    return policy()
+    return policy
