@@ -103,9 +103,6 @@ TASKS = {name: task for name, task in _TASKS.items() if task.command in ALGORITH
 """A task without a target is there to be compared with another."""
 
 COMPARISONS = (
-    ("nfsp-b", "nfsp-b-standing"),
-    ("nfsp-b", "nfsp-b-window-100"),
-    ("sampled-cfr-b", "sampled-cfr-b-network"),
     ("sampled-cfr-b-few", "sampled-cfr-b-few-finetune"),
     ("sampled-cfr-b-short", "sampled-cfr-b-short-window"),
 )

@@ -143,3 +143,14 @@ def test_packed_observations_come_back_bit_for_bit(spec: GameSpec, observation: 
         root = env.step_and_maybe_reset(root.set("action", noise.masked_fill(~mask, -1.0).argmax(-1)))[1]
     patterns = {(True, False), (True, True), (False, True)}
     assert seen == (patterns if spec.max_rounds > 1 else patterns - {(True, True)})
+
+
+@pytest.mark.parametrize("reservoir", [True, False])
+def test_a_memory_takes_room_for_what_it_holds(reservoir: bool) -> None:
+    memory = _memory(10**15, reservoir=reservoir)  # more than any machine has
+    for start in range(0, 100, 20):
+        memory.extend(TensorDict({"number": torch.arange(start, start + 20)}, 20))
+    assert memory.rows["number"].tolist() == list(range(100))
+    again = _memory(10**15, reservoir=reservoir)
+    again.load_state_dict(memory.state_dict())
+    assert again.rows["number"].tolist() == list(range(100))

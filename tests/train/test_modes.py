@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from bargain_env import GAMES, GameSpec
-from bargain_train.modes import ModeRollouts, mode_metrics
+from bargain_train.modes import ModePlayers, ModeRollouts, mode_metrics
 from bargain_train.networks import Network, build_network
 from bargain_train.q_updates import q_values
 from scipy.stats import chi2
@@ -26,16 +26,9 @@ def _rollouts(
     eta: float = 0.3, num_envs: int = 40, length: int = 9, spec: GameSpec = SPEC
 ) -> tuple[ModeRollouts, list[Network]]:
     networks = [_network(number, spec) for number in range(4)]
-    rollouts = ModeRollouts(
-        spec,
-        (networks[0], networks[1]),
-        (networks[2], networks[3]),
-        num_envs=num_envs,
-        length=length,
-        eta=eta,
-        seed=3,
-    )
-    return rollouts, networks
+    responses, averages = (networks[0], networks[1]), (networks[2], networks[3])
+    players = ModePlayers(spec, responses, averages, num_envs=num_envs, eta=eta, seed=3)
+    return ModeRollouts(spec, players, length=length, seed=3), networks
 
 
 def _play(rollouts: ModeRollouts, count: int, epsilon: float = 0.0) -> TensorDictBase:

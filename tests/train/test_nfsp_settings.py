@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from bargain_train.algorithms import ALGORITHMS
 from bargain_train.algorithms.nfsp import NFSPConfig
-from bargain_train.run import Run
 
-from tests.train.test_ppo_settings import NOT_ABOUT_LEARNING, SMALL, TRANSFORMER
+from tests.train import settings
+from tests.train.conftest import Train, Trained
 
-if TYPE_CHECKING:
-    from tests.train.conftest import Train, Trained
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    monkeypatch.chdir(tmp_path)
+    return Train(tmp_path, "nfsp")
 
 
 BASE: dict[str, Any] = {
@@ -36,22 +39,9 @@ BASE: dict[str, Any] = {
 }
 FULL = {"avg_buffer_size": 20}
 LONGER = {"total_timesteps": 768}
-CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "game": ({}, {"game": "mini-a"}),
-    "quantities": (SMALL, {"quantities": (2, 1)}),
-    "min_value": (SMALL, {"min_value": 2}),
-    "max_value": (SMALL, {"max_value": 9}),
-    "rounds": (SMALL, {"rounds": 3}),
-    "discount": (SMALL, {"discount": 0.5}),
-    "outside_range": (SMALL, {"outside_range": (0.1, 0.5)}),
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = settings.CHANGES | {
     "observation": ({}, {"observation": "standing"}),
     "total_timesteps": ({}, {"total_timesteps": 512}),
-    "seed": ({}, {"seed": 1}),
-    "network": ({}, TRANSFORMER),
-    "hidden_dims": ({}, {"hidden_dims": (8, 8)}),
-    "d_model": (TRANSFORMER, {"d_model": 16}),
-    "nhead": (TRANSFORMER, {"nhead": 4}),
-    "num_layers": (TRANSFORMER, {"num_layers": 2}),
     "eta": ({}, {"eta": 0.6}),
     "epsilon_start": ({}, {"epsilon_start": 0.9}),
     "epsilon_end": ({}, {"epsilon_end": 0.9}),
@@ -68,7 +58,6 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "avg_batch_size": ({}, {"avg_batch_size": 9}),
     "avg_train_freq": ({}, {"avg_train_freq": 48}),
     "lr_final": ({}, {"lr_final": 1.0}),
-    "num_envs": ({}, {"num_envs": 8}),
     "rollout_steps": ({}, {"rollout_steps": 16}),
 }
 """For each setting what the run has before the change, and the change."""
@@ -77,32 +66,28 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 _KNOWN: dict[str, dict[str, torch.Tensor]] = {}
 
 
-def _learned(train: Train, settings: dict[str, Any]) -> Trained:
-    config = NFSPConfig(**(BASE | settings))
-    with Run("nfsp", config, console=False) as run:
-        ALGORITHMS["nfsp"].train(config, run)
-    return train.open(run.record.path)
+def _learned(train: Train, changes: dict[str, Any]) -> Trained:
+    return settings.learned(train, BASE | changes)
 
 
-def _weights(train: Train, **settings: Any) -> dict[str, torch.Tensor]:
+def _weights(train: Train, **changes: Any) -> dict[str, torch.Tensor]:
     """The weights learned with these settings; a run that was made before is not made again."""
-    key = str(sorted(settings.items()))
+    key = str(sorted(changes.items()))
     if key not in _KNOWN:
-        _KNOWN[key] = _learned(train, settings).weights
+        _KNOWN[key] = _learned(train, changes).weights
     return _KNOWN[key]
 
 
 def test_the_table_of_changes_names_every_setting() -> None:
-    assert CHANGES.keys() | NOT_ABOUT_LEARNING == {field.name for field in dataclasses.fields(NFSPConfig)}
-    assert not CHANGES.keys() & NOT_ABOUT_LEARNING
+    assert CHANGES.keys() | settings.NOT_ABOUT_LEARNING == {field.name for field in dataclasses.fields(NFSPConfig)}
+    assert not CHANGES.keys() & settings.NOT_ABOUT_LEARNING
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_changes_what_is_learned(train: Train, name: str) -> None:
     base, change = CHANGES[name]
     before, after = _weights(train, **base), _weights(train, **base | change)
-    same_shapes = before.keys() == after.keys() and all(before[key].shape == after[key].shape for key in before)
-    assert not same_shapes or any(not torch.equal(before[key], after[key]) for key in before)
+    assert settings.differ(before, after)
 
 
 @pytest.mark.parametrize("change", [{"eval_interval": 128}, {"checkpoint_interval": 100}, {"log_interval": 3}])

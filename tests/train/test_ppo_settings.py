@@ -6,10 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from bargain_train.algorithms import ALGORITHMS
 from bargain_train.algorithms.ppo import PPOConfig
-from bargain_train.run import Run
+
+from tests.train import settings
 
 if TYPE_CHECKING:
     from tests.train.conftest import Train, Trained
@@ -26,24 +25,9 @@ BASE: dict[str, Any] = {
     "lr": 3e-3,
     "minibatch_size": 64,
 }
-TRANSFORMER = {"network": "transformer", "d_model": 8, "nhead": 2, "num_layers": 1}
-SMALL = {"game": None, "quantities": (1, 1), "max_value": 2, "rounds": 2}
-CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "game": ({}, {"game": "mini-a"}),
-    "quantities": (SMALL, {"quantities": (2, 1)}),
-    "min_value": (SMALL, {"min_value": 2}),
-    "max_value": (SMALL, {"max_value": 9}),
-    "rounds": (SMALL, {"rounds": 3}),
-    "discount": (SMALL, {"discount": 0.5}),
-    "outside_range": (SMALL, {"outside_range": (0.1, 0.5)}),
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = settings.CHANGES | {
     "observation": ({}, {"observation": "history"}),
     "total_timesteps": ({}, {"total_timesteps": 512}),
-    "seed": ({}, {"seed": 1}),
-    "network": ({}, TRANSFORMER),
-    "hidden_dims": ({}, {"hidden_dims": (8, 8)}),
-    "d_model": (TRANSFORMER, {"d_model": 16}),
-    "nhead": (TRANSFORMER, {"nhead": 4}),
-    "num_layers": (TRANSFORMER, {"num_layers": 2}),
     "lr": ({}, {"lr": 1e-3}),
     "lr_final": ({}, {"lr_final": 0.9}),
     "clip_eps": ({}, {"clip_eps": 1e-4}),
@@ -61,37 +45,27 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "anneal": ({}, {"anneal": "root"}),
     "gamma": ({}, {"gamma": 0.5}),
     "gae_lambda": ({}, {"gae_lambda": 0.2}),
-    "num_envs": ({}, {"num_envs": 8}),
     "rollout_steps": ({}, {"rollout_steps": 16}),
     "share": ({}, {"share": False}),
     "opponent": ({}, {"opponent": "random"}),
     "seat": ({"opponent": "random"}, {"seat": 1}),
 }
-NOT_ABOUT_LEARNING = {
-    *("device", "cuda_device", "threads", "resume", "results_dir", "checkpoint_dir", "checkpoint_interval"),
-    *("eval_interval", "eval_games", "eval_nash_conv", "log_interval"),
-    *("wandb", "wandb_project", "wandb_name", "wandb_tags", "tensorboard"),
-}
 
 
-def _learned(train: Train, settings: dict[str, Any]) -> Trained:
-    config = PPOConfig(**(BASE | settings))
-    with Run("ppo", config, console=False) as run:
-        ALGORITHMS["ppo"].train(config, run)
-    return train.open(run.record.path)
+def _learned(train: Train, changes: dict[str, Any]) -> Trained:
+    return settings.learned(train, BASE | changes)
 
 
 def test_the_table_of_changes_names_every_setting() -> None:
-    assert CHANGES.keys() | NOT_ABOUT_LEARNING == {field.name for field in dataclasses.fields(PPOConfig)}
-    assert not CHANGES.keys() & NOT_ABOUT_LEARNING
+    assert CHANGES.keys() | settings.NOT_ABOUT_LEARNING == {field.name for field in dataclasses.fields(PPOConfig)}
+    assert not CHANGES.keys() & settings.NOT_ABOUT_LEARNING
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_changes_what_is_learned(train: Train, name: str) -> None:
     base, change = CHANGES[name]
     before, after = _learned(train, base).weights, _learned(train, base | change).weights
-    same_shapes = before.keys() == after.keys() and all(before[key].shape == after[key].shape for key in before)
-    assert not same_shapes or any(not torch.equal(before[key], after[key]) for key in before)
+    assert settings.differ(before, after)
 
 
 @pytest.mark.parametrize("change", [{"eval_interval": 128}, {"checkpoint_interval": 100}, {"log_interval": 3}])

@@ -24,7 +24,7 @@ from bargain_eval.exact.values import history_weights, own_reach
 from bargain_eval.exact.views import decision_views
 from bargain_train.buffers import pack_observation, unpack_observation
 from bargain_train.config import FictitiousOptions
-from bargain_train.modes import ModeRollouts
+from bargain_train.modes import ModePlayers, ModeRollouts
 from bargain_train.networks import Network, build_network
 from bargain_train.policies import NetworkPolicy
 from bargain_train.q_updates import FictitiousLearner, imitation_loss, q_loss, q_values
@@ -48,15 +48,9 @@ def _network(seed: int, spec: GameSpec = SPEC, std: float = 0.5, config: Mapping
 
 def _rollouts(learners: list[FictitiousLearner], spec: GameSpec = SPEC, eta: float = 0.3, **sizes: int) -> ModeRollouts:
     first, second = learners
-    return ModeRollouts(
-        spec,
-        (first.response, second.response),
-        (first.average, second.average),
-        num_envs=sizes.get("num_envs", 64),
-        length=sizes.get("length", 16),
-        eta=eta,
-        seed=5,
-    )
+    responses, averages = (first.response, second.response), (first.average, second.average)
+    players = ModePlayers(spec, responses, averages, num_envs=sizes.get("num_envs", 64), eta=eta, seed=5)
+    return ModeRollouts(spec, players, length=sizes.get("length", 16), seed=5)
 
 
 def _learners(spec: GameSpec = SPEC, config: Mapping[str, Any] = MLP, **options: Any) -> list[FictitiousLearner]:

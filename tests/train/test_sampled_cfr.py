@@ -24,7 +24,8 @@ from bargain_train.regret import RegretLearner, advantage_loss, foretold, strate
 from bargain_train.run import Run
 from tensordict import TensorDict
 
-from tests.train.conftest import Train
+from tests.train import settings
+from tests.train.conftest import Train, Trained
 
 SPEC = GAMES["mini-b"].with_observation("history")
 
@@ -45,26 +46,11 @@ BASE: dict[str, Any] = {
     "advantage_train_steps": 4,
     "advantage_batch_size": 16,
 }
-TRANSFORMER = {"network": "transformer", "d_model": 8, "nhead": 2, "num_layers": 1}
-SMALL = {"game": None, "quantities": (1, 1), "max_value": 2, "rounds": 2}
 NETWORK = {"readout": "network", "strategy_train_steps": 4}
 NEGATIVE = {"lr": 0.03, "advantage_train_steps": 60}  # so that somewhere no advantage is positive
-CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "game": ({}, {"game": "mini-a"}),
-    "quantities": (SMALL, {"quantities": (2, 1)}),
-    "min_value": (SMALL, {"min_value": 2}),
-    "max_value": (SMALL, {"max_value": 9}),
-    "rounds": (SMALL, {"rounds": 3}),
-    "discount": (SMALL, {"discount": 0.5}),
-    "outside_range": (SMALL, {"outside_range": (0.1, 0.5)}),
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = settings.CHANGES | {
     "observation": ({}, {"observation": "standing"}),
     "iterations": ({}, {"iterations": 4}),
-    "seed": ({}, {"seed": 1}),
-    "network": ({}, TRANSFORMER),
-    "hidden_dims": ({}, {"hidden_dims": (8, 8)}),
-    "d_model": (TRANSFORMER, {"d_model": 16}),
-    "nhead": (TRANSFORMER, {"nhead": 4}),
-    "num_layers": (TRANSFORMER, {"num_layers": 2}),
     "lr": ({}, {"lr": 1e-2}),
     "max_grad_norm": ({}, {"max_grad_norm": 1e-6}),
     "advantage_memory_size": ({}, {"advantage_memory_size": 30}),
@@ -78,41 +64,32 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "strategy_memory_size": (NETWORK, {"strategy_memory_size": 30}),
     "strategy_batch_size": (NETWORK, {"strategy_batch_size": 8}),
     "strategy_train_steps": (NETWORK, {"strategy_train_steps": 5}),
-    "num_envs": ({}, {"num_envs": 8}),
     "sampled_offers": ({}, {"sampled_offers": 2}),
 }
-NOT_ABOUT_LEARNING = {
-    *("device", "cuda_device", "threads", "resume", "results_dir", "checkpoint_dir", "checkpoint_interval"),
-    *("eval_interval", "eval_games", "eval_nash_conv", "log_interval"),
-    *("wandb", "wandb_project", "wandb_name", "wandb_tags", "tensorboard"),
-}
 
 
-def _learned(train: Train, settings: dict[str, Any]) -> dict[str, torch.Tensor]:
-    config = SampledCFRConfig(**(BASE | settings))
-    with Run("sampled-cfr", config, console=False) as run:
-        ALGORITHMS["sampled-cfr"].train(config, run)
-    return train.open(run.record.path).weights
+def _learned(train: Train, changes: dict[str, Any]) -> Trained:
+    return settings.learned(train, BASE | changes)
 
 
 def test_the_table_of_changes_names_every_setting() -> None:
-    assert CHANGES.keys() | NOT_ABOUT_LEARNING == {field.name for field in dataclasses.fields(SampledCFRConfig)}
-    assert not CHANGES.keys() & NOT_ABOUT_LEARNING
+    assert CHANGES.keys() | settings.NOT_ABOUT_LEARNING == {
+        field.name for field in dataclasses.fields(SampledCFRConfig)
+    }
+    assert not CHANGES.keys() & settings.NOT_ABOUT_LEARNING
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_changes_what_is_learned(train: Train, name: str) -> None:
     base, change = CHANGES[name]
-    before, after = _learned(train, base), _learned(train, base | change)
-    same_shapes = before.keys() == after.keys() and all(before[key].shape == after[key].shape for key in before)
-    assert not same_shapes or any(not torch.equal(before[key], after[key]) for key in before)
+    before, after = _learned(train, base).weights, _learned(train, base | change).weights
+    assert settings.differ(before, after)
 
 
 @pytest.mark.parametrize("change", [{"eval_interval": 1}, {"checkpoint_interval": 1}, {"log_interval": 3}])
 @pytest.mark.parametrize("base", [{}, NETWORK])
 def test_looking_does_not_change_what_is_learned(train: Train, base: dict[str, Any], change: dict[str, Any]) -> None:
-    before, after = _learned(train, base), _learned(train, base | change)
-    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    _learned(train, base).assert_same_weights(_learned(train, base | change))
 
 
 @pytest.mark.parametrize(

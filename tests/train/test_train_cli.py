@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import yaml
 from bargain_eval import ResultsManager
+from bargain_train.algorithms import ALGORITHMS, Algorithm
 from bargain_train.cli import expand_config, main
 
 if TYPE_CHECKING:
@@ -202,3 +203,21 @@ def test_threads_are_given_back(train: Train) -> None:
     torch.set_num_threads(1)
     train("--total-timesteps", "256", "--threads", "2")
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    "flags", [("ppo", "--lr"), ("ppo", "--kl-rollout-coef"), ("nfsp", "--br-lr"), ("sampled-cfr", "--lr")]
+)
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_number_that_is_not_finite_is_refused(
+    flags: tuple[str, str], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*flags, value]) == 2
+    assert f"{flags[1]}: Input should be a finite number, got {value}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values())
+def test_an_unknown_setting_is_refused_in_python_too(algorithm: Algorithm) -> None:
+    unknown: dict[str, Any] = {"rollout": 3}
+    with pytest.raises(ValueError, match="Unexpected keyword argument"):
+        algorithm.config(**unknown)

@@ -8,11 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from bargain_env.spec import GameSpec
 from bargain_eval.game_options import GameOptions
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 Positive = Annotated[int, Field(ge=1)]
 MAGNET_INTERVAL = 20
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Of the config of every algorithm: unknown settings and numbers that are not finite are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,8 @@ class ModePlayers:
         averages: Their average networks.
         num_envs: Games `N`.
         eta: Probability of best response mode.
-        generator: Draws modes and actions.
+        seed: Key of every mode and action drawn.
+        device: Where rows and networks live.
 
     Attributes:
         epsilon: Probability of a random action in best response mode.
@@ -51,12 +52,13 @@ class ModePlayers:
         *,
         num_envs: int,
         eta: float,
-        generator: torch.Generator,
+        seed: int,
+        device: str = "cpu",
     ) -> None:
         self._responses, self._averages = responses, averages
         self.epsilon = 0.0
-        self.modes = torch.zeros(num_envs, 2, dtype=torch.bool, device=generator.device)
-        self._eta, self._generator = eta, generator
+        self.modes = torch.zeros(num_envs, 2, dtype=torch.bool, device=device)
+        self._eta, self._generator = eta, torch.Generator(device=device).manual_seed(derive_seed(seed, "actions"))
         self._has_offer = spec.slices["state"].start
 
     @torch.no_grad()
@@ -78,6 +80,15 @@ class ModePlayers:
         tensordict["action"], tensordict["modes"], tensordict["best_response"] = action, self.modes, best_response
         return tensordict
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the modes of the games in progress and the generator's state."""
+        return {"modes": self.modes.clone(), "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on exactly where `state_dict` was taken."""
+        self.modes = state["modes"].to(self._generator.device)
+        self._generator.set_state(state["generator"].cpu())
+
     def _respond(self, seat: int, observation: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         greedy = q_values(self._responses[seat], observation, mask).argmax(-1)
         explores = self._uniform(len(mask)) < self.epsilon
@@ -96,34 +107,20 @@ class ModeRollouts:
 
     Args:
         spec: The game and the kind of observation.
-        responses: The Q networks of seat 0 and seat 1; all networks act with their current parameters.
-        averages: Their average networks.
-        num_envs: Games `N`.
+        players: Who plays; its networks act with their current parameters.
         length: Decisions `T` of each game in a rollout, at least 2.
-        eta: Probability of best response mode.
-        seed: Key of the deals and of every draw.
+        seed: Key of the deals.
         device: Where rows and networks live.
         threads: CPU threads of the engine, if the CPU plays.
     """
 
     def __init__(
-        self,
-        spec: GameSpec,
-        responses: tuple[Network, Network],
-        averages: tuple[Network, Network],
-        *,
-        num_envs: int,
-        length: int,
-        eta: float,
-        seed: int,
-        device: str = "cpu",
-        threads: int = 1,
+        self, spec: GameSpec, players: ModePlayers, *, length: int, seed: int, device: str = "cpu", threads: int = 1
     ) -> None:
-        self.frames = num_envs * length
-        self._generator = torch.Generator(device=device).manual_seed(derive_seed(seed, "actions"))
+        num_envs = len(players.modes)
+        self.frames, self.players = num_envs * length, players
         env = BargainEnv(spec, num_envs, seed, device=device, threads=threads if device == "cpu" else 1)
-        self.players = ModePlayers(spec, responses, averages, num_envs=num_envs, eta=eta, generator=self._generator)
-        self._collector = TimeMajorCollector(env, self.players, length=length)
+        self._collector = TimeMajorCollector(env, players, length=length)
         self._transitions = Transitions(spec)
 
     def collect(self, epsilon: float) -> tuple[TensorDictBase, TensorDictBase]:
@@ -147,9 +144,8 @@ class ModeRollouts:
         """Returns everything that the next rollout depends on, except the networks."""
         return {
             "games": self._collector.state_dict(),
-            "modes": self.players.modes.clone(),
+            "players": self.players.state_dict(),
             "open": self._transitions.state_dict(),
-            "generator": self._generator.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -159,9 +155,8 @@ class ModeRollouts:
             ValueError: If the state belongs to another game or number of games.
         """
         self._collector.load_state_dict(state["games"])
-        self.players.modes = state["modes"].to(self._generator.device)
+        self.players.load_state_dict(state["players"])
         self._transitions.load_state_dict(state["open"])
-        self._generator.set_state(state["generator"].cpu())
 
     def close(self) -> None:
         """Ends the collector and the environment."""

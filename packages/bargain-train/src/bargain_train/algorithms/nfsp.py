@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import FictitiousOptions, NetworkOptions, Positive, StepConfig
+from bargain_train.config import STRICT, FictitiousOptions, NetworkOptions, Positive, StepConfig
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bargain_train.run import Run
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class NFSPConfig(FictitiousOptions, NetworkOptions, StepConfig):
     """Train by neural fictitious self-play.
 
@@ -58,7 +58,7 @@ def train(config: NFSPConfig, run: Run) -> Policy:
     """
     from bargain_train.evaluation import Evaluator, conduct
     from bargain_train.learner import game_metrics
-    from bargain_train.modes import ModeRollouts, mode_metrics
+    from bargain_train.modes import ModePlayers, ModeRollouts, mode_metrics
     from bargain_train.q_updates import FictitiousLearner
 
     spec = config.spec()
@@ -67,17 +67,10 @@ def train(config: NFSPConfig, run: Run) -> Policy:
         for seat in range(2)
     ]
     averages = first.average, second.average
-    rollouts = ModeRollouts(
-        spec,
-        (first.response, second.response),
-        averages,
-        num_envs=config.num_envs,
-        length=config.rollout_steps,
-        eta=config.eta,
-        seed=config.seed,
-        device=run.device,
-        threads=run.threads,
-    )
+    place: dict[str, Any] = {"seed": config.seed, "device": run.device}
+    responses = first.response, second.response
+    players = ModePlayers(spec, responses, averages, num_envs=config.num_envs, eta=config.eta, **place)
+    rollouts = ModeRollouts(spec, players, length=config.rollout_steps, threads=run.threads, **place)
     if run.resumed is not None:
         for learner, stored in zip(learners, run.resumed["learners"], strict=True):
             learner.load_state_dict(stored)

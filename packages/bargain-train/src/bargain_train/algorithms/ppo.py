@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import NetworkOptions, PpoOptions, StepConfig
+from bargain_train.config import STRICT, NetworkOptions, PpoOptions, StepConfig
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bargain_train.run import Run
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class PPOConfig(PpoOptions, NetworkOptions, StepConfig):
     """Train by PPO self-play, or (with --opponent) train a best response.
 

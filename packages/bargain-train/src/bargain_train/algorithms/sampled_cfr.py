@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import IterationConfig, NetworkOptions, Positive, RegretOptions
+from bargain_train.config import STRICT, IterationConfig, NetworkOptions, Positive, RegretOptions
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bargain_train.run import Run
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SampledCFRConfig(RegretOptions, NetworkOptions, IterationConfig):
     """Train by sampled (deep) counterfactual regret minimisation.
 
