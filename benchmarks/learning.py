@@ -103,6 +103,7 @@ TASKS = {name: task for name, task in _TASKS.items() if task.command in ALGORITH
 """A task without a target is there to be compared with another."""
 
 COMPARISONS = (
+    ("sampled-cfr-b", "sampled-cfr-b-network"),
     ("sampled-cfr-b-few", "sampled-cfr-b-few-finetune"),
     ("sampled-cfr-b-short", "sampled-cfr-b-short-window"),
 )
