@@ -42,6 +42,20 @@ class Options:
     game: GameOptions = dataclasses.field(default_factory=GameOptions)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """Numbers."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """A share."""
+    sizes: tuple[Annotated[int, Field(ge=1, lt=9)], ...] = (2, 3)
+    """Several sizes."""
+    maybe: Annotated[int, Field(ge=2)] | None = None
+    """A number or nothing."""
+    free: float = 1.5
+    """Any number."""
+
+
 def parse(*argv: str) -> Options:
     seen: list[Options] = []
 
@@ -212,3 +226,15 @@ def test_the_command_line_starts_without_torch() -> None:
         "sys.exit(code or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_help_names_the_range_of_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("prog", "About.", {"do": (Ranges, lambda _: 0)}, ["do", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for text in (
+        "A share. (>0, <=1; default: 0.5)",
+        "Several sizes. (>=1, <9; default: 2 3)",
+        "A number or nothing. (>=2; default: None)",
+        "Any number. (default: 1.5)",
+    ):
+        assert text in shown

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,20 @@ def test_one_worker_is_this_process_and_two_are_others(monkeypatch: pytest.Monke
     assert os.getpid() not in {pid for pid, _ in found}
     assert {threads for _, threads in found} == {"1"}
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def die_or_wait(number: int) -> int:
+    if number == 0:
+        os._exit(9)
+    time.sleep(0.5)
+    return number
+
+
+def test_a_process_that_dies_costs_its_own_job_alone() -> None:
+    with make_executor("local", 2) as executor:
+        futures = [executor.submit(die_or_wait, number) for number in (1, 0, 2, 3)]
+        assert isinstance(futures[1].exception(), BrokenExecutor)
+        assert [futures[index].result() for index in (0, 2, 3)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

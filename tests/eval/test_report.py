@@ -22,7 +22,7 @@ from bargain_eval.metagame.payoffs import PayoffTable
 from bargain_eval.metagame.solvers import SOLVERS
 from bargain_eval.report import svg
 from bargain_eval.report.content import Table
-from bargain_eval.report.curves import GRID, learning_curves, population_timeline
+from bargain_eval.report.curves import FLOOR, GRID, learning_curves, population_timeline
 from bargain_eval.report.data import find
 from bargain_eval.report.metagame_section import metagame_section
 from bargain_eval.report.run_sections import run_sections
@@ -160,6 +160,23 @@ def test_the_leaderboard_puts_seeds_together_and_contests_apart(root: Path) -> N
     ]
 
 
+def test_a_seed_counts_once_and_its_newest_finished_run_is_the_one(tmp_path: Path) -> None:
+    flat = [{"total": 1.0}] * 2
+    for seed, payoff in ((1, 0.3), (2, 0.6), (1, 0.5)):
+        store_run(tmp_path, seed, payoff=payoff, lines=flat)
+    settings = {"lr": 0.001, "opponent": None, "hidden_dims": [64, 64]}
+    ResultsManager(tmp_path).create_run("ppo", 1, settings).fail("no luck")
+    runs = find([], tmp_path).runs
+    (contest,) = contests(runs)
+    by_settings, by_run = leaderboards(contest)
+    assert cells(by_settings, "seeds", "payoff ± se", "best seed") == [("2", "0.5500 ± 0.0500", "0.6000")]
+    assert len(by_run.rows) == 4
+    assert learning_curves(contest.groups[0])["total"].seeds.shape == (2, GRID)
+    (section,) = [section for section in run_sections(runs) if section.name == "learning-curves"]
+    assert "(2 seeds)" in section.figures[0].svg
+    assert "of several runs of one seed the newest finished one counts" in section.figures[0].caption
+
+
 def test_one_seed_shows_the_error_over_deals_and_no_empty_column(root: Path) -> None:
     by_settings, _ = leaderboards(contests(find([], root).runs)[1])
     assert cells(by_settings, "settings", "payoff ± se") == [("ppo", "0.5010 ± 0.0020")]
@@ -232,6 +249,35 @@ def test_a_shorter_run_ends_where_it_ended(tmp_path: Path) -> None:
     half = GRID // 2
     np.testing.assert_array_equal(np.isfinite(curve.seeds).sum(axis=0)[[half - 1, half, GRID - 1]], [2, 1, 1])
     np.testing.assert_allclose(curve.mean()[[half - 1, half]], [1.5, 1.0])
+
+
+def test_nash_conv_of_evaluations_is_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
+    evaluated = [{"eval/nash_conv": value} for value in (0.1, 0.001, 0.0)]
+    store_run(tmp_path, 1, lines=[{"total": 1.0}, evaluated[0], {"total": 1.0}, evaluated[1], evaluated[2]])
+    store_run(tmp_path, 2, lines=[{"total": 1.0}, evaluated[0]])
+    runs = find([], tmp_path).runs
+    (group,) = contests(runs)[0].groups
+    curve = learning_curves(group)["eval/nash_conv"]
+    second, middle, fourth = (GRID * part // 10 - 1 for part in (4, 6, 8))
+    np.testing.assert_allclose(curve.seeds[0, [second, middle, fourth, -1]], [0.1, 0.01, 0.001, FLOOR])
+    (section,) = [section for section in run_sections(runs) if section.name == "learning-curves"]
+    figure = section.figures[0]
+    assert {">NashConv<", ">0.1<", ">0.01<", ">0.001<"} <= set(re.findall(">[^<>]+<", figure.svg))
+    assert "NashConv: of the evaluated policies, on a logarithmic axis" in figure.caption
+    assert cells(figure.table, "NashConv")[-1] == ("0.0000 (0.0000, 0.0000)",)
+
+
+def test_a_flat_nash_conv_is_drawn(tmp_path: Path) -> None:
+    store_run(tmp_path, 1, lines=[{"eval/nash_conv": 0.0}] * 9)
+    (section,) = [section for section in run_sections(find([], tmp_path).runs) if section.name == "learning-curves"]
+    assert ">0.00001<" in section.figures[0].svg
+
+
+def test_one_evaluation_of_each_seed_is_no_curve(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        store_run(tmp_path, seed, lines=[{"total": 1.0}, {"total": 1.0, "eval/nash_conv": 0.1}])
+    (group,) = contests(find([], tmp_path).runs)[0].groups
+    assert learning_curves(group).keys() == {"total"}
 
 
 def test_populations_are_drawn_if_they_were_logged(tmp_path: Path, root: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import tyro
 from bargain_eval.checkpoint import make_checkpoint
+from bargain_eval.cli import main
 from bargain_eval.commands.results import ResultsOptions, results
 from bargain_eval.results import ResultsManager
 
@@ -159,6 +160,33 @@ def test_nash_conv_stands_beside_what_ranks(root: Path, text: Any, data: Any) ->
     ranked = data("--leaderboard", *smallest)["both_seats"]
     assert [run["run_id"] for run in ranked] == [found["ppo"], found["mappo"]]
     assert data("--best", "ppo", *smallest)["run"]["run_id"] == found["ppo"]
+
+
+def test_a_leaderboard_without_any_run_names_the_metrics_that_there_are(
+    runs: dict[str, str], root: Path, text: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["results", "--leaderboard", "--metric", "nash_conv", "--results-dir", str(root)]) == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert "no completed run on game 'default' has the metric nash_conv in " in error
+    assert error.endswith("; those there have final_metrics.pool_payoff.\n")
+    assert "Leaderboard of game mini-b" in text("--leaderboard", "--game", "mini-b")
+
+
+def test_a_leaderboard_counts_the_runs_without_its_metric(root: Path, text: Any, data: Any) -> None:
+    bounds: list[dict[str, Any]] = [{"nash_conv_upper": 0.04}, {"nash_conv_upper": None}, {}]
+    for seed, final in enumerate(bounds):
+        run = ResultsManager(root).create_run("ppo", seed, {})
+        run.set_final_metrics({"pool_payoff": 0.5, "nash_conv_lower": 0.01 * (3 - seed)} | final)
+        run.complete()
+    upper, lower = (("--metric", f"final_metrics.nash_conv_{end}", "--minimize") for end in ("upper", "lower"))
+    assert "2 completed runs without final_metrics.nash_conv_upper are left off." in text("--leaderboard", *upper)
+    assert data("--leaderboard", *upper)["left_off"] == 2
+    advice = "A small lower bound does not make NashConv small: rank by final_metrics.nash_conv_upper."
+    assert data("--leaderboard", *lower)["notes"] == [advice]
+    assert data("--leaderboard")["notes"] == []
+    ResultsManager(root).create_run("nfsp", 1, {}).complete()
+    assert "1 completed run without final_metrics.pool_payoff is left off." in text("--leaderboard")
 
 
 def test_best_takes_the_smallest_if_asked(root: Path, data: Any) -> None:

@@ -11,16 +11,19 @@ import os
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from pydantic import ValidationError
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from bargain_eval.policy import read_bool
 
 Command = tuple[type[Any], Callable[[Any], int]]
 """The dataclass of a command's options, and the function that runs it and returns the exit code."""
+
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def run_cli(prog: str, description: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None) -> int:
@@ -133,7 +136,7 @@ def _parse(options: Any, prog: str, arguments: Sequence[str], description: str |
     """Returns the parsed options; what tyro would print in a box for a bad value is raised as ValueError instead."""
     box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(box):
+        with contextlib.redirect_stderr(box), _help_with_ranges():
             return tyro.cli(
                 options, prog=prog, args=arguments, description=description, config=(tyro.conf.OmitArgPrefixes,)
             )
@@ -141,6 +144,46 @@ def _parse(options: Any, prog: str, arguments: Sequence[str], description: str |
         if not stop.code:
             raise
         raise _validation_error(stop) or ValueError(_box_text(box.getvalue())) from None
+
+
+def range_text(hint: Any) -> str:
+    """Returns what numbers an annotated type allows, such as `>0, <=1`; "" if it says nothing of that."""
+    return ", ".join(dict.fromkeys(_limits(hint)))
+
+
+def _limits(hint: Any) -> Iterator[str]:
+    for part in get_args(hint):
+        for limit in getattr(part, "metadata", ()):
+            yield from (f"{sign}{getattr(limit, name)}" for name, sign in _SIGNS.items() if hasattr(limit, name))
+        yield from _limits(part)
+
+
+def _help_with_ranges() -> ConstructorRegistry:
+    """Returns tyro's rules with one more: beside its default, a field's help names the range of its type."""
+    registry = ConstructorRegistry()
+    asking = False
+
+    @registry.struct_rule
+    def with_ranges(info: StructTypeInfo) -> StructConstructorSpec | None:
+        nonlocal asking
+        if asking:
+            return None
+        asking = True
+        spec = ConstructorRegistry.get_struct_spec(info)
+        asking = False
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        return dataclasses.replace(spec, fields=tuple(map(_with_range, spec.fields)))
+
+    return registry
+
+
+def _with_range(field: StructFieldSpec) -> StructFieldSpec:
+    if not (text := range_text(field.type)):
+        return field
+    hint = tyro.conf.arg(help_behavior_hint=lambda default: f"({text}; default: {default})")
+    with_hint: Any = Annotated[field.type, hint]
+    return dataclasses.replace(field, type=with_hint)
 
 
 def _validation_error(error: BaseException | None) -> ValidationError | None:

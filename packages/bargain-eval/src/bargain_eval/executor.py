@@ -14,9 +14,10 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -33,7 +34,8 @@ def make_executor(name: str = "local", workers: int = 1) -> Executor:
     | dask | on the scheduler of DASK_SCHEDULER_ADDRESS, else on `workers` processes of a new local one |
 
     Local processes compute with one thread each, unless OMP_NUM_THREADS says otherwise, and end with this process,
-    however it ends. As always with new processes, a script must guard its main code by `if __name__ == "__main__"`.
+    however it ends. One that dies costs its own job, whose future raises `BrokenExecutor`, and is replaced. As always
+    with new processes, a script must guard its main code by `if __name__ == "__main__"`.
     SLURM's own environment variables (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT) choose where and how long.
 
     Args:
@@ -75,13 +77,39 @@ class _SameProcess(Executor):
         return future
 
 
-class _Processes(ProcessPoolExecutor):
+class _Processes(ThreadPoolExecutor):
+    """Each thread has a process at a time to itself, so that one that dies takes no other job with it."""
+
     def __init__(self, workers: int) -> None:
-        super().__init__(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+        super().__init__(workers)
+        self._free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        self._one_at_a_time = threading.Lock()
+        for _ in range(workers):
+            self._free.put(_one_process())
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        with _one_thread_each():  # all processes start within the first call
-            return super().submit(fn, *args, **kwargs)
+        return super().submit(self._run, fn, *args, **kwargs)
+
+    def _run(self, fn: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+        process = self._free.get()
+        try:
+            with self._one_at_a_time, _one_thread_each():  # the process starts within the first call
+                future = process.submit(fn, *args, **kwargs)
+            return future.result()
+        except BrokenExecutor:
+            process = _one_process()
+            raise
+        finally:
+            self._free.put(process)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        while not self._free.empty():
+            self._free.get().shutdown(wait)
+
+
+def _one_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from bargain_eval.results.layout import FINAL_EVAL, Metadata, stored_policies
 from bargain_eval.results.metadata import Status
 from bargain_eval.results.metrics import read_metrics
 from bargain_eval.results.store import ExportFormat
-from bargain_eval.results.views import flatten, game_name, opponent_and_seat
+from bargain_eval.results.views import Leaderboard, final_metric_names, flatten, game_name, opponent_and_seat
 
 Outcome = dict[str, Any]
 """What an action found, in JSON's types once made plain."""
@@ -49,7 +49,8 @@ class ResultsOptions:
     best: str | None = None
     """Show the best completed run of this algorithm by --metric."""
     leaderboard: bool = False
-    """Rank the best completed run of every algorithm by --metric; runs against one fixed opponent stand apart."""
+    """Rank the best completed run of every algorithm by --metric; runs against one fixed opponent stand apart, and runs
+    without the metric are left off and counted."""
     export: Path | None = None
     """Write all completed runs to this file, .csv or .json."""
     load: str | None = None
@@ -67,7 +68,8 @@ class ResultsOptions:
     metric: str = DEFAULT_METRIC
     """The dotted name of the metric to rank and list by; larger is better, unless --minimize."""
     minimize: bool = False
-    """With --best and --leaderboard: the smaller the better, as of final_metrics.nash_conv."""
+    """With --best and --leaderboard: the smaller the better, as of final_metrics.nash_conv on small games and
+    final_metrics.nash_conv_upper on large ones; a small lower bound says nothing."""
     game: str | None = None
     """With --best and --leaderboard: the game, as --list shows it (default: the standard game, `default`)."""
     results_dir: Path = Path("results")
@@ -150,8 +152,26 @@ def _best(manager: ResultsManager, options: ResultsOptions) -> Outcome:
 
 def _leaderboard(manager: ResultsManager, options: ResultsOptions) -> Outcome:
     report = manager.root / REPORT
-    board = asdict(manager.leaderboard(options.metric, options.game or "default", options.minimize))
-    return board | {"report": report if report.is_file() else None, "results_dir": options.results_dir}
+    game = options.game or "default"
+    board = manager.leaderboard(options.metric, game, options.minimize)
+    if board.left_off and not board.both_seats + board.one_seat:
+        runs = [run for run in manager.list_runs(status="completed") if game_name(run) == game]
+        known = ", ".join(final_metric_names(runs)) or "no final metrics"
+        lacking = f"no completed run on game {game!r} has the metric {options.metric} in {manager.root}"
+        raise ValueError(f"{lacking}; those there have {known}")
+    outcome = {"notes": _notes(board, options), "report": report if report.is_file() else None}
+    return asdict(board) | outcome | {"results_dir": options.results_dir}
+
+
+def _notes(board: Leaderboard, options: ResultsOptions) -> list[str]:
+    """Returns what a reader of the ranking has to know."""
+    notes = []
+    if board.left_off:
+        runs, are = ("runs", "are") if board.left_off > 1 else ("run", "is")
+        notes.append(f"{board.left_off} completed {runs} without {board.metric} {are} left off.")
+    if options.minimize and board.metric == "final_metrics.nash_conv_lower":
+        notes.append("A small lower bound does not make NashConv small: rank by final_metrics.nash_conv_upper.")
+    return notes
 
 
 def _export(manager: ResultsManager, options: ResultsOptions) -> Outcome:
@@ -200,6 +220,8 @@ def _print_leaderboard(console: Console, outcome: Outcome) -> None:
     _print_runs(console, outcome["both_seats"], outcome["metric"], f"Leaderboard of game {outcome['game']}")
     if outcome["one_seat"]:
         _print_runs(console, outcome["one_seat"], outcome["metric"], "Against one fixed opponent")
+    for note in outcome["notes"]:
+        console.print(note)
     if outcome["report"] or outcome["both_seats"] or outcome["one_seat"]:
         console.print(_report_line(outcome), soft_wrap=True)
 

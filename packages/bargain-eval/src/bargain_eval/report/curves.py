@@ -18,6 +18,9 @@ from bargain_eval.results.layout import Metadata
 from bargain_eval.results.metrics import read_metrics
 
 CURVES = {
+    "eval/nash_conv": "NashConv",
+    "eval/nash_conv_lower": "NashConv, lower bound",
+    "eval/nash_conv_upper": "NashConv, upper bound",
     "total": "total payoff",
     "payoff_0": "payoff of seat 0",
     "payoff_1": "payoff of seat 1",
@@ -26,6 +29,9 @@ CURVES = {
     "entropy": "entropy of the policy (nats)",
 }
 """The metrics that have learning curves, and what their axes are called."""
+LOGARITHMIC = {"eval/nash_conv", "eval/nash_conv_lower", "eval/nash_conv_upper"}
+"""Those of the evaluated policy, on logarithmic axes; what is below `FLOOR` is drawn there."""
+FLOOR = 1e-5
 GRID = 80
 POPULATIONS = ("population_seat_0", "population_seat_1")
 """The metrics that carry a population: an object from the name of each member to its probability."""
@@ -37,7 +43,7 @@ class Curve:
 
     Attributes:
         steps: `[G]` environment steps.
-        seeds: `[S, G]` what each run had there, NaN where it logged nothing.
+        seeds: `[S, G]` what the run of each seed had there, NaN where it logged nothing.
     """
 
     steps: NDArray[np.float64]
@@ -60,18 +66,18 @@ class Curve:
 
 
 def learning_curves(group: Group) -> dict[str, Curve]:
-    """Returns the curves of a group, by metric: those of `CURVES` that any of its runs logged twice or more.
+    """Returns the curves of a group, by metric: those of `CURVES` that the run of any seed logged twice or more.
 
     The grid divides the steps of the longest run into `GRID` equal parts; a point is the mean of the lines that a run
     logged in that part, and parts without a line lie on the line between their neighbours.
     """
-    logs = [read_metrics(Path(run["path"])) for run in group.runs]
+    logs = [read_metrics(Path(run["path"])) for run in group.seeds]
     last = max((int(row["step"]) for log in logs for row in log), default=0)
     edges = np.linspace(0, last, GRID + 1)
     curves = {}
     for name in CURVES:
         seeds = np.stack([_binned(log, name, edges) for log in logs])
-        if np.isfinite(seeds).sum() > 1:
+        if np.isfinite(seeds).sum(axis=1).max() > 1:
             curves[name] = Curve(edges[1:], seeds)
     return curves
 
@@ -85,6 +91,8 @@ def _binned(log: Sequence[dict[str, Any]], name: str, edges: NDArray[np.float64]
     counts = np.bincount(part, minlength=GRID)
     have = np.flatnonzero(counts)
     means = np.bincount(part, values, minlength=GRID)[have] / counts[have]
+    if name in LOGARITHMIC:
+        return np.exp(np.interp(np.arange(GRID), have, np.log(np.maximum(means, FLOOR)), left=np.nan, right=np.nan))
     return np.interp(np.arange(GRID), have, means, left=np.nan, right=np.nan)
 
 

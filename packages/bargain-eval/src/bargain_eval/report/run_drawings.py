@@ -5,6 +5,7 @@ Legend: `G` points of a curve.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bargain_eval.report import svg
-from bargain_eval.report.curves import CURVES, Curve
+from bargain_eval.report.curves import CURVES, LOGARITHMIC, Curve
 
 _PANEL = 280, 185
 _GAP = 100, 70
 _PER_LINE = 3
+_LOGARITHMIC_TICKS: dict[float, tuple[float, ...]] = {
+    5: (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8),
+    100: (1, 2, 5),
+    1000: (1, 3),
+    math.inf: (1,),
+}
+"""The digits that ticks have, for the first ratio of the largest to the smallest value that is not reached."""
 
 
 def learning_curves(
@@ -46,6 +54,8 @@ def learning_curves(
             axes.set_title(CURVES[metric], loc="left")
             axes.set_xlabel("environment steps")
             _curves(axes, [curves.get(metric) for curves in groups.values()])
+            if metric in LOGARITHMIC:
+                _logarithmic(axes)
             _levels(axes, levels.get(metric, {}))
         handles = [_handle(index, label) for index, label in enumerate(groups)]
         corner = (0, 1 + 34 / height)
@@ -66,6 +76,21 @@ def _curves(axes: Any, curves: Sequence[Curve | None]) -> None:
             axes.fill_between(curve.steps, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(curve.steps, curve.mean(), color=colour, linestyle=dashes)
     axes.margins(x=0.02, y=0.08)
+
+
+def _logarithmic(axes: Any) -> None:
+    low, high = axes.dataLim.intervaly
+    margin = max(1.05, (high / low) ** 0.08)
+    axes.set_ylim(low / margin, high * margin)
+    axes.set_yscale("log")
+    digits = next(digits for ratio, digits in _LOGARITHMIC_TICKS.items() if high < ratio * low)
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=digits))
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_decimal))
+    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def _decimal(value: float, _: object) -> str:
+    return np.format_float_positional(value, precision=7, trim="-")
 
 
 def _levels(axes: Any, levels: Mapping[str, float]) -> None:

@@ -12,7 +12,7 @@ from bargain_eval.arena import FIRST_BEST_TOTAL
 from bargain_eval.measures import walk_value
 from bargain_eval.report import run_drawings
 from bargain_eval.report.content import Cell, Figure, Section, Table, count, number, text
-from bargain_eval.report.curves import CURVES, POPULATIONS, Curve, learning_curves, population_timeline
+from bargain_eval.report.curves import CURVES, LOGARITHMIC, POPULATIONS, Curve, learning_curves, population_timeline
 from bargain_eval.report.runs import Contest, contests, leaderboards
 from bargain_eval.results.layout import Metadata
 from bargain_eval.results.views import is_one_seat
@@ -21,10 +21,10 @@ _TABLE_STEPS = 8
 _LEADERBOARD_WORDS = (
     "Payoff: share of the own total, mean over both seats against the fixed pool (of runs against one opponent: "
     "against it), on the same held-out deals for every run of a game. Its error is over seeds, or over deals where "
-    "there is one seed. NashConv: what both seats together could still gain by a best response, exact on small games, "
-    "else from a lower to an upper bound (each holds with 95 %), or >= a lower bound where there is no upper one; 0 in "
-    "an equilibrium, and a dash where it was not measured. Seat 0 to decisions: in self-play. A click on a heading "
-    "sorts by it."
+    "there is one seed; of several runs of one seed the newest finished one counts. NashConv: what both seats together "
+    "could still gain by a best response, exact on small games, else from a lower to an upper bound (each holds with "
+    "95 %), or >= a lower bound where there is no upper one; 0 in an equilibrium, a dash where it was not measured. "
+    "Seat 0 to decisions: in self-play. A click on a heading sorts by it."
 )
 
 
@@ -53,14 +53,17 @@ def _curves_figure(index: int, contest: Contest) -> Figure | None:
     groups = {group.label: curves for group in contest.groups if (curves := learning_curves(group))}
     if not groups:
         return None
-    seeds = {group.label: len(group.runs) for group in contest.groups}
+    seeds = {group.label: len(group.seeds) for group in contest.groups}
     labelled = {f"{label} ({_seeds(seeds[label])})": curves for label, curves in groups.items()}
     name = f"learning-curves-{index + 1}"
     alt = f"Learning curves of {len(groups)} groups of runs on {contest.name}."
     caption = (
-        "Line: mean over the seeds; band: from the smallest to the largest seed. In training games, averaged over "
-        "equal parts of the budget. Dotted: what both seats earn by walking at once, and benchmarks of the game."
+        "Line: mean over the seeds; band: from the smallest to the largest seed; of several runs of one seed the "
+        "newest finished one counts. In training games, averaged over equal parts of the budget. Dotted: what both "
+        "seats earn by walking at once, and benchmarks of the game."
     )
+    if any(LOGARITHMIC & curves.keys() for curves in groups.values()):
+        caption += " NashConv: of the evaluated policies, on a logarithmic axis; less than 0.00001 is drawn as that."
     picture = run_drawings.learning_curves(name, alt, labelled, _levels(contest))
     return Figure(name, contest.name.capitalize(), caption, alt, picture, _curves_table(groups))
 
@@ -86,18 +89,20 @@ def _curves_table(groups: dict[str, dict[str, Curve]]) -> Table:
     for label, curves in groups.items():
         grid = next(iter(curves.values())).steps
         for point in np.linspace(0, len(grid) - 1, _TABLE_STEPS).round().astype(int).tolist():
-            cells = [_mean_and_range(curves.get(metric), point) for metric in metrics]
+            cells = [
+                _mean_and_range(curves.get(metric), point, 4 if metric in LOGARITHMIC else 3) for metric in metrics
+            ]
             rows.append((text(label), count(round(grid[point])), *cells))
     return Table(("settings", "steps", *(CURVES[metric] for metric in metrics)), rows, note="Mean (smallest, largest).")
 
 
-def _mean_and_range(curve: Curve | None, point: int) -> Cell:
+def _mean_and_range(curve: Curve | None, point: int, digits: int) -> Cell:
     if curve is None:
         return text(None)
     mean, (low, high) = curve.mean()[point], curve.band()
-    cell = number(float(mean), digits=3)
+    cell = number(float(mean), digits=digits)
     several = len(curve.seeds) > 1 and cell.text
-    return Cell(f"{cell.text} ({low[point]:.3f}, {high[point]:.3f})", cell.key) if several else cell
+    return Cell(f"{cell.text} ({low[point]:.{digits}f}, {high[point]:.{digits}f})", cell.key) if several else cell
 
 
 def _population_figure(run: Metadata) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Stored runs as leaderboards: runs that differ in nothing but the seed stand together."""
+"""Stored runs as leaderboards: runs that differ in nothing but the seed stand together, and a seed counts once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOT_A_SETTING = {
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The runs of one algorithm and one set of settings: they differ in their seeds.
+    """The runs of one algorithm and one set of settings.
 
     Attributes:
         label: The algorithm, with the settings in which it differs from the other groups of its contest.
@@ -32,6 +32,12 @@ class Group:
 
     label: str
     runs: tuple[Metadata, ...]
+
+    @property
+    def seeds(self) -> tuple[Metadata, ...]:
+        """One run for each seed: the newest that was finished, else the newest."""
+        rising = sorted(self.runs, key=lambda run: (_final(run, "pool_payoff") is not None, run["timestamp"]))
+        return tuple({run["seed"]: run for run in rising}.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +109,7 @@ def leaderboards(contest: Contest) -> tuple[Table, Table]:
 def _group_table(contest: Contest) -> Table:
     rows = []
     for group in contest.groups:
-        done = [run for run in group.runs if _final(run, "pool_payoff") is not None]
+        done = [run for run in group.seeds if _final(run, "pool_payoff") is not None]
         if not done:
             continue
         payoffs = np.array([_final(run, "pool_payoff") for run in done], dtype=np.float64)

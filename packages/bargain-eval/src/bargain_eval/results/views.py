@@ -24,18 +24,26 @@ class Leaderboard:
         game: the game that all of them play, as `game_name` calls it.
         both_seats: the best run of each algorithm.
         one_seat: the best run of each algorithm, opponent and seat; their payoffs compare within one opponent and seat.
+        left_off: how many runs of the game lack the metric.
     """
 
     metric: str
     game: str
     both_seats: list[Metadata]
     one_seat: list[Metadata]
+    left_off: int
 
 
 def metric_value(metadata: Mapping[str, Any], metric: str) -> float | None:
     """The number at the dotted name `metric`, such as `final_metrics.pool_payoff`; None if there is none."""
     value: Any = flatten(metadata).get(metric)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def final_metric_names(runs: Iterable[Metadata]) -> list[str]:
+    """The dotted names of the final metrics that any of `runs` has as a number, sorted."""
+    named = ((run, f"final_metrics.{name}") for run in runs for name in flatten(run["final_metrics"]))
+    return sorted({name for run, name in named if metric_value(run, name) is not None})
 
 
 def nash_conv_text(metrics: Mapping[str, Any], prefix: str = "", digits: int = 4) -> str:
@@ -92,7 +100,8 @@ def leaderboard(
     runs: Iterable[Metadata], metric: str = DEFAULT_METRIC, game: str = "default", minimize: bool = False
 ) -> Leaderboard:
     """Ranks those of `runs`, completed ones, that play `game` by `metric`: the larger the better, or the smaller."""
-    ranked = best_first((run for run in runs if game_name(run) == game), metric, minimize)
+    listed = [run for run in runs if game_name(run) == game]
+    ranked = best_first(listed, metric, minimize)
     both_seats = [run for run in ranked if not is_one_seat(run)]
     one_seat = [run for run in ranked if is_one_seat(run)]
     return Leaderboard(
@@ -100,6 +109,7 @@ def leaderboard(
         game,
         both_seats=_first_of_each(both_seats, lambda run: run["algorithm"]),
         one_seat=_first_of_each(one_seat, lambda run: (run["algorithm"], *map(str, opponent_and_seat(run)))),
+        left_off=len(listed) - len(ranked),
     )
 
 
