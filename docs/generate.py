@@ -14,10 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_type_hints
 
 from bargain_env import GAMES, GameSpec
+from bargain_eval.cli_tools import range_text
+from bargain_train.algorithms.ex2psro import Ex2PSROConfig
+from bargain_train.algorithms.fcp import FCPConfig
 from bargain_train.algorithms.nfsp import NFSPConfig
 from bargain_train.algorithms.ppo import PPOConfig
+from bargain_train.algorithms.psro import PSROConfig
 from bargain_train.algorithms.sampled_cfr import SampledCFRConfig
 from bargain_train.config import RunConfig
 
@@ -73,6 +78,7 @@ def observation() -> str:
 
 def settings(config: type[RunConfig]) -> str:
     rows: dict[str, list[str]] = {}
+    hints = get_type_hints(config, include_extras=True)
     for cls in reversed(config.__mro__[:-1]):
         if not dataclasses.is_dataclass(cls):
             continue
@@ -83,15 +89,19 @@ def settings(config: type[RunConfig]) -> str:
                 name = ast.unparse(field.target)
                 default = getattr(config(), name, "")
                 shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-                rows[name] = [f"`--{name.replace('_', '-')}`", f"{shown}", str(text.value.value)]
+                limits = range_text(hints[name])
+                rows[name] = [f"`--{name.replace('_', '-')}`", f"{shown}", limits, str(text.value.value)]
     known = {field.name for field in dataclasses.fields(config)}
-    return table(["flag", "default", "meaning"], [row for name, row in rows.items() if name in known])
+    return table(["flag", "default", "range", "meaning"], [row for name, row in rows.items() if name in known])
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "game.md": {"sizes": sizes, "parameters": parameters, "actions": actions, "observation": observation},
     "ppo.md": {"ppo settings": partial(settings, PPOConfig)},
     "nfsp.md": {"nfsp settings": partial(settings, NFSPConfig)},
+    "psro.md": {"psro settings": partial(settings, PSROConfig)},
+    "ex2psro.md": {"ex2psro settings": partial(settings, Ex2PSROConfig)},
+    "fcp.md": {"fcp settings": partial(settings, FCPConfig)},
     "sampled_cfr.md": {"sampled-cfr settings": partial(settings, SampledCFRConfig)},
 }
 

@@ -15,6 +15,7 @@ from bargain_train.cli import main
 COMMON = ["--game", "mini-b", "--hidden-dims", "16", "--num-envs", "32", "--eval-games", "20", "--threads", "1"]
 TINY = {
     "ppo": [*COMMON, "--rollout-steps", "8", "--total-timesteps", "1024"],
+    "mappo": [*COMMON, "--critic-hidden-dims", "16", "--rollout-steps", "8", "--total-timesteps", "1024"],
     "sampled-cfr": [*COMMON, "--iterations", "4", "--advantage-train-steps", "4", "--advantage-batch-size", "32"],
 }
 """Four updates of each command, those of PPO, which other commands share, of 256 steps; flags given after these win."""

@@ -130,6 +130,7 @@ def test_a_run_stores_what_it_promises(train: Train) -> None:
     run = train("--iterations", "5", "--eval-interval", "2")
     assert run.code == 0
     assert run.metadata["algorithm"] == "sampled_cfr"
+    assert [path.name for path in (train.root / "checkpoints").iterdir()] == ["sampled_cfr"]
     assert run.metadata["num_updates"] == 5
     lines = run.metrics
     assert [line["updates"] for line in lines] == [1, 2, 3, 4, 5]

@@ -127,7 +127,9 @@ ROOMS: dict[str, Room] = {
     ),
     "train.summary": Room("rich train.run"),
     # the shared pieces of the algorithms
-    "train.networks": Room("torch env.spec"),
+    "train.networks": Room("torch env.spec", "train.table_network"),
+    "train.table_network": Room("numpy torch env.spec eval.exact.* train.networks"),
+    "train.exact_oracle": Room("numpy env.spec eval.exact.* train.networks train.policies train.table_network"),
     "train.actors": Room("torch tensordict train.networks"),
     "train.policies": Room(
         "numpy torch env.spec eval.by_seat eval.checkpoint eval.mixture eval.policy eval.results.* "
@@ -136,7 +138,7 @@ ROOMS: dict[str, Room] = {
     "train.collector": Room("torch tensordict torchrl env.torchrl_env env.torchrl_views"),
     "train.collect": Room(
         "numpy torch tensordict env.spec env.torchrl_env eval.policy "
-        "train.actors train.collector train.networks train.seeds"
+        "train.actors train.collector train.hands train.networks train.pool train.seeds"
     ),
     "train.advantage": Room("torch"),
     "train.buffers": Room("torch tensordict env.spec"),
@@ -152,17 +154,48 @@ ROOMS: dict[str, Room] = {
     "train.regret": Room(
         "torch tensordict env.spec train.actors train.buffers train.config train.networks train.seeds train.traversal"
     ),
-    "train.updates": Room("torch tensordict torchrl train.config train.actors train.networks"),
+    "train.hands": Room("torch env.torchrl_env env.torchrl_views"),
+    "train.critics": Room("torch torchrl env.spec train.config train.networks"),
+    "train.guide": Room("train.networks"),
+    "train.updates": Room("torch tensordict torchrl train.config train.actors train.guide train.networks"),
+    "train.exploration": Room("numpy torch env.engine env.spec"),
+    "train.imitation": Room("torch train.actors train.networks"),
     "train.nash_conv": Room("env.spec eval.by_seat eval.exact.* eval.mixture eval.policy"),
     "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.policies train.run"),
-    "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.run train.updates"),
+    "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.updates"),
+    # populations, and the jobs that they are made of
+    "train.pool": Room("torch train.actors train.networks"),
+    "train.jobs": Room("torch eval.executor eval.files train.run"),
+    "train.responses": Room(
+        "torch env.spec train.config train.collect train.guide train.jobs train.learner train.networks train.policies "
+        "train.pool train.run train.seeds train.updates"
+    ),
+    "train.co_play": Room(
+        "numpy train.config train.jobs train.networks train.policies train.responses train.run train.seeds"
+    ),
+    "train.population": Room("numpy torch eval.metagame.*"),
+    "train.oracle": Room("eval.metagame.* train.population train.run"),
+    "train.exact_play": Room("env.spec train.exact_oracle train.networks train.oracle train.population"),
+    "train.population_jobs": Room(
+        "torch env.reference env.spec eval.arena eval.baselines eval.game_rows train.config train.jobs train.networks "
+        "train.oracle train.policies train.population train.responses train.run train.seeds"
+    ),
+    "train.explorer": Room(
+        "numpy torch train.config train.exploration train.imitation train.policies train.population "
+        "train.population_jobs train.responses train.run train.seeds"
+    ),
+    "train.oracle_run": Room(
+        "numpy env.spec eval.metagame.* eval.policy train.config train.evaluation train.jobs train.networks "
+        "train.oracle train.policies train.population train.population_jobs train.run"
+    ),
     # the algorithms: their settings load at once, everything else when training starts
     "train.algorithms": Room("train.config train.algorithms.*"),
     "train.algorithms.*": Room(
         "pydantic train.config",
         "torch tensordict torchrl env.* eval.* train.run train.seeds train.networks train.actors train.policies "
-        "train.collect train.advantage train.updates train.evaluation train.learner train.modes train.q_updates "
-        "train.regret train.traversal",
+        "train.collect train.critics train.advantage train.updates train.evaluation train.learner train.modes "
+        "train.q_updates train.regret train.traversal train.co_play train.exact_oracle train.exact_play train.explorer "
+        "train.jobs train.oracle train.oracle_run train.population train.population_jobs",
     ),
     "train.cli": Room("eval.cli_tools train.algorithms train.config", "yaml eval.results.* train.run train.summary"),
 }

@@ -172,12 +172,11 @@ def action_probs(network: Network, logits: torch.Tensor, mask: torch.Tensor) -> 
 def ppo_modules(network: Network) -> tuple[ProbabilisticTensorDictSequential, TensorDictModule]:
     """Returns the actor and critic for TorchRL's PPO losses.
 
-    The actor maps `features` (what `network.reader` returns) and `action_mask` to `hidden`, `logits`, `values` and the
+    The actor maps `features` (what `network.reader` returns) and `action_mask` to `logits`, `values` and the
     distribution of `action`; the critic takes up the `values`, so trunk and heads run once a minibatch and both losses'
     gradients reach them.
     """
-    trunk = TensorDictModule(network.trunk, in_keys=["features"], out_keys=["hidden"])
-    heads = TensorDictModule(network.heads, in_keys=["hidden"], out_keys=["logits", "values"])
+    outputs = TensorDictModule(network.outputs, in_keys=["features"], out_keys=["logits", "values"])
     head = ProbabilisticTensorDictModule(
         in_keys={"logits": "logits", "mask": "action_mask"},
         out_keys=["action"],
@@ -186,4 +185,4 @@ def ppo_modules(network: Network) -> tuple[ProbabilisticTensorDictSequential, Te
     )
     column = partial(torch.unsqueeze, dim=-1)
     critic = TensorDictModule(column, in_keys=["values"], out_keys=["state_value"])
-    return ProbabilisticTensorDictSequential(trunk, heads, head), critic
+    return ProbabilisticTensorDictSequential(outputs, head), critic

@@ -19,18 +19,21 @@ from torch import nn
 
 from bargain_train.actors import MaskedCategorical
 from bargain_train.collector import TimeMajorCollector
+from bargain_train.hands import Hands
 from bargain_train.networks import Network
+from bargain_train.pool import Pool
 from bargain_train.seeds import derive_seed
 
-Player = Network | Policy
-"""Who plays a seat: a network that learns, or any policy."""
+Player = Network | Pool | Policy
+"""Who plays a seat: a network that learns, a pool of networks that do not, or any policy."""
 
 
 class SeatPlayers(nn.Module):
     """Acts for the mover of every game: writes `action`, `action_log_prob` and `state_value`, all `[N]`.
 
-    One forward pass of all rows where one network holds both seats; else one pass per seat over its rows. A policy's
-    rows get log-probability and value 0.
+    One forward pass of all rows where one network holds both seats; else one pass per seat over its rows, and one per
+    member of a pool. The rows of pools and policies get log-probability and value 0. If a network reads hands, those of
+    the seats that wait, which it gets in columns after the observation's, are written too: `hand` `[N, I + 1]`.
 
     Args:
         env: The games; their observation must suffice for every player.
@@ -52,11 +55,21 @@ class SeatPlayers(nn.Module):
         self._generator = generator
         self._rng = rng
         self._has_offer = env.spec_of_game.slices["state"].start
+        self._hands = Hands(env) if any(network.reads_hands for network in self.networks) else None
+        shape, device = env.batch_size, env.device
+        self.drawn = {
+            seat: torch.zeros(shape, dtype=torch.int64, device=device)
+            for seat, player in enumerate(players)
+            if isinstance(player, Pool)
+        }
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Writes the actions of the movers in `tensordict`, batch size `[N]`."""
         observation, mask = tensordict["observation"], tensordict["action_mask"]
+        if self._hands is not None:
+            tensordict["hand"] = hand = self._hands.waiting()
+            observation = torch.cat([observation, hand], -1)
         first, second = self._players
         if isinstance(first, Network) and first is second:
             action, log_prob, value = self._network_rows(first, observation, mask)
@@ -71,14 +84,19 @@ class SeatPlayers(nn.Module):
                     action[rows], log_prob[rows], value[rows] = self._network_rows(
                         player, observation[rows], mask[rows]
                     )
+                elif isinstance(player, Pool):
+                    action[rows] = self._pool_rows(player, seat, observation[rows], mask[rows], rows)
                 else:
-                    action[rows] = self._policy_rows(player, seat, observation[rows], mask[rows], rows)
+                    shown = tensordict["observation"][rows]
+                    action[rows] = self._policy_rows(player, seat, shown, mask[rows], rows)
         tensordict["action"], tensordict["action_log_prob"], tensordict["state_value"] = action, log_prob, value
         return tensordict
 
     @torch.no_grad()
     def values(self, observation: torch.Tensor) -> torch.Tensor:
-        """Returns `[N]`: the value of `observation` `[N, O]` to its mover; 0 in the seats of policies."""
+        """Returns `[N]`: the value of `observation` `[N, O]` to its mover; 0 in the seats of pools and policies."""
+        if self._hands is not None:
+            observation = torch.cat([observation, self._hands.waiting()], -1)
         first, second = self._players
         if isinstance(first, Network) and first is second:
             return first.values(observation)
@@ -103,13 +121,24 @@ class SeatPlayers(nn.Module):
         action = distribution.sample(generator=self._generator)
         return action, distribution.log_prob(action), value
 
+    def _pool_rows(
+        self, pool: Pool, seat: int, observation: torch.Tensor, mask: torch.Tensor, games: torch.Tensor
+    ) -> torch.Tensor:
+        drawn = self.drawn[seat]
+        members = torch.where(self._is_first(seat, observation), pool.draw(len(games), self._generator), drawn[games])
+        drawn[games] = members
+        return pool.act(members, observation, mask, self._generator)
+
+    def _is_first(self, seat: int, observation: torch.Tensor) -> torch.Tensor:
+        """Returns `[B]` bool: the seat's first decision, where nothing stands yet for seat 0, and the round is 0."""
+        state = observation[:, self._has_offer : self._has_offer + 2]
+        return state[:, seat] == 0
+
     def _policy_rows(
         self, policy: Policy, seat: int, observation: torch.Tensor, mask: torch.Tensor, games: torch.Tensor
     ) -> torch.Tensor:
         if isinstance(policy, HasMemory):
-            # A seat's first decision: nothing stands yet for seat 0; the round is 0 for seat 1.
-            state = observation[:, self._has_offer : self._has_offer + 2]
-            first = state[:, 0] == 0 if seat == 0 else state[:, 1] == 0
+            first = self._is_first(seat, observation)
             if bool(first.any()):
                 policy.begin(games[first].cpu().numpy(), seat, self._rng)
         action: torch.Tensor = policy.get_action(observation, mask, self._rng, game_ids=games.cpu().numpy())
@@ -122,7 +151,8 @@ class Rollout:
 
     Attributes:
         rows: `[T, N]` tensordict with `observation`, `action_mask`, `player`, `action`, `action_log_prob`,
-            `state_value`, `reward` `[T, N, 2]` and `done`.
+            `state_value`, `reward` `[T, N, 2]` and `done`. If a network reads hands, they follow the observation's
+            features as further columns.
         head_value: `[N]`, the movers' value of the states after the rollout.
     """
 
@@ -167,6 +197,8 @@ class Rollouts:
         batch = self._collector.rollout()
         rows = batch.exclude("next")
         rows["reward"], rows["done"] = batch["next", "reward"], batch["next", "done"].squeeze(-1)
+        if "hand" in rows.keys():  # noqa: SIM118 (a tensordict's `in` means its rows)
+            rows["observation"] = torch.cat([rows["observation"], rows.pop("hand")], -1)
         return Rollout(rows, self._players.values(self._env.current_root()["observation"]))
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,6 +207,7 @@ class Rollouts:
             "games": self._collector.state_dict(),
             "generator": self._generator.get_state(),
             "rng": self._rng.bit_generator.state,
+            "drawn": self._players.drawn,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -188,6 +221,8 @@ class Rollouts:
         self._collector.load_state_dict(state["games"])
         self._generator.set_state(state["generator"].cpu())
         self._rng.bit_generator.state = state["rng"]
+        for seat, members in state["drawn"].items():
+            self._players.drawn[seat].copy_(members)
         self._players.begin_all(np.arange(self._env.batch_size[0]))
 
     def close(self) -> None:

@@ -14,8 +14,19 @@ from pydantic.dataclasses import dataclass
 Positive = Annotated[int, Field(ge=1)]
 MAGNET_INTERVAL = 20
 
+FEWEST_GAMES = 16
+"""Played at once in a part of a run, however small its budget."""
+
+MIN_UPDATES = 50
+"""Updates that the budget of a part of a run should pay for; fewer games are played at once where it would not."""
+
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Of the config of every algorithm: unknown settings and numbers that are not finite are refused."""
+
+
+def games_at_once(num_envs: int, rollout_steps: int, steps: int) -> int:
+    """Returns how many games a training of `steps` plays at once: at most `num_envs`, and see `MIN_UPDATES`."""
+    return min(num_envs, max(FEWEST_GAMES, steps // (rollout_steps * MIN_UPDATES)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +110,13 @@ class PpoOptions:
         }
         return tuple(name for name, ends in weights.items() if any(ends))
 
+    def check_kl_rollout(self, rows: int) -> None:
+        """Raises ValueError if updates on `rows` rows are a single gradient step, and it should feel the KL."""
+        if "rollout" in self.kl_terms and self.ppo_epochs == 1 and rows <= self.minibatch_size:
+            raise ValueError(
+                "--kl-rollout-coef needs more --ppo-epochs or minibatches: one gradient step cannot feel it."
+            )
+
     def at(self, progress: float) -> dict[str, float]:
         """Returns the learning rate and the weights in use when `progress` (0 to 1) of the budget is spent, by name."""
         done = min(max(progress, 0.0), 1.0)
@@ -125,6 +143,62 @@ def between(first: float, last: float, done: float, anneal: Literal["geometric",
     power = -2.0 if last < first else 2.0
     weight: float = (left * first**power + done * last**power) ** (1.0 / power)
     return weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappoOptions:
+    """What MAPPO adds to PPO: critics apart from the actors."""
+
+    critic_hidden_dims: tuple[Positive, ...] = (256, 256)
+    """Sizes of the hidden layers of the critics, which are mlps and read the whole history."""
+    centralized_critic: bool = True
+    """Let a seat's critic see the other seat's hand too; the actors never do."""
+    value_norm: bool = True
+    """Let critics predict payoffs less their running mean, in running standard deviations."""
+    share_actor: bool = False
+    """One actor for both seats, trained on the decisions of both; each seat keeps a critic of its own."""
+
+    @model_validator(mode="after")
+    def _critics_have_layers(self) -> Self:
+        if not self.critic_hidden_dims:
+            raise ValueError("--critic-hidden-dims needs at least one positive size, got ().")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplorationOptions:
+    """What Ex2PSRO adds to PSRO: which of the games already played are imitated, and how close responses stay to it."""
+
+    welfare_fn: Literal["utilitarian", "nash", "egalitarian"] = "utilitarian"
+    """What is good for both seats, game by game: the sum of their payoffs, the geometric mean, or the smaller one."""
+    exploration_top_k: Positive = 3
+    """Imitate only games of so many pairs of policies, those of highest mean welfare."""
+    exploration_temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of the weights of imitated games, softmax(welfare as a share of the deal's best / temperature)."""
+    use_welfare_weighted_sampling: bool = True
+    """Weigh imitated games by their welfare; --no-use-welfare-weighted-sampling weighs all alike."""
+    kl_coef: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the KL divergence from the exploration policy to a response, at its start; 0 switches both off."""
+    kl_target: Annotated[float, Field(gt=0)] = 1.0
+    """The KL in nats that an adaptive weight aims at: above twice of it the weight grows, below half of it it falls."""
+    use_adaptive_kl: bool = False
+    """Adapt the weight after each update of a response, to keep the KL near --kl-target; else it stays at --kl-coef."""
+    kl_horizon: Positive = 10
+    """Updates that the adaptive weight looks back on."""
+    kl_anneal_iterations: Positive | None = None
+    """Iterations after which a factor on the weight has fallen, linearly, from 1 to 0 (default: in the last)."""
+    imitation_epochs: Positive = 5
+    """Passes over the imitated games."""
+    imitation_lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of Adam for the imitation."""
+    imitation_batch_size: Positive = 128
+    """Decisions of a gradient step of the imitation; they are split into equal batches of at most this size."""
+    imitation_data_size: Positive = 1000
+    """The most games that are imitated, those of highest welfare as a share of the deal's best."""
+
+    def kl_factor(self, done: int, iterations: int) -> float:
+        """Returns the factor on the weight, 1 to 0, when `done` iterations of `iterations` are behind."""
+        return max(0.0, 1.0 - done / (self.kl_anneal_iterations or iterations))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +272,23 @@ class RegretOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """Where a run does its independent jobs."""
+
+    executor: Literal["local", "ray", "submitit", "dask"] = "local"
+    """Where jobs run: on this machine, or on a cluster (each needs its extra)."""
+    workers: Positive = 1
+    """Jobs at the same time; 1 local worker is the process itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig(GameOptions):
     """What all algorithms share: game, seed, evaluation, storage and logging; `StepConfig` and others add a budget."""
 
     unit: ClassVar[Literal["steps", "iterations"]]
     """What the budget and the intervals count."""
+    budget_field: ClassVar[str]
+    """The field that holds the budget."""
 
     observation: Literal["standing", "history"] = "standing"
     """standing: the offer on the table; history: every offer made so far as well."""
@@ -240,7 +326,7 @@ class RunConfig(GameOptions):
     @property
     def budget(self) -> int:
         """When to end, in the config's `unit`."""
-        return int(getattr(self, "total_timesteps" if self.unit == "steps" else "iterations"))
+        return int(getattr(self, self.budget_field))
 
     def spec(self) -> GameSpec:
         """Returns the game, seen through `observation`."""
@@ -271,6 +357,7 @@ class StepConfig(RunConfig):
     """A run whose budget is counted in environment steps."""
 
     unit: ClassVar[Literal["steps", "iterations"]] = "steps"
+    budget_field: ClassVar[str] = "total_timesteps"
 
     total_timesteps: Positive = 4_000_000
     """Budget in environment steps; one step is one decision of one game."""
@@ -285,6 +372,7 @@ class IterationConfig(RunConfig):
     """A run whose budget is counted in iterations of its algorithm."""
 
     unit: ClassVar[Literal["steps", "iterations"]] = "iterations"
+    budget_field: ClassVar[str] = "iterations"
 
     iterations: Positive = 100
     """Budget in iterations."""
@@ -292,3 +380,102 @@ class IterationConfig(RunConfig):
     """Store a resumable checkpoint whenever this many iterations more are done."""
     eval_interval: Positive = 10
     """Evaluate on held-out deals, and keep the best policy, whenever this many iterations more are done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleConfig(PpoOptions, NetworkOptions, JobOptions, RunConfig):
+    """A run of a double oracle: populations that grow by responses to the solution of their own game.
+
+    The numbers of a PPO update are those of each response, whose schedules begin anew.
+    """
+
+    unit: ClassVar[Literal["steps", "iterations"]] = "iterations"
+    budget_field: ClassVar[str] = "psro_iterations"
+
+    observation: Literal["standing", "history"] = "history"
+    """standing: the offer on the table; history: every offer made so far as well, which tells opponents apart."""
+    psro_iterations: Positive = 20
+    """Budget in iterations; each adds a response to each seat's population."""
+    num_envs: Positive = 4096
+    """The most games that a response is trained on at once; fewer where its budget would not pay for 50 updates."""
+    br_training_steps: Positive = 100_000
+    """Environment steps, of both seats together, for each response."""
+    br_rollout_steps: Annotated[int, Field(ge=2)] = 16
+    """Decisions of each game in a rollout of a response; games go on from one rollout to the next."""
+    max_policies: Annotated[int, Field(ge=2)] = 20
+    """Most policies of a seat; the one of least probability leaves for a new one."""
+    nash_solver: Literal["replicator", "fictitious_play", "mene", "max_welfare", "rrd", "nbs", "uniform"] = "replicator"
+    """How the game between the policies is solved; see the page on PSRO."""
+    num_eval_games: Annotated[int, Field(ge=2)] = 1000
+    """Deals on which each pair of policies is played, the same for all pairs."""
+    warm_start: bool = True
+    """Start a response from the seat's newest one; --no-warm-start starts each from new weights."""
+    self_play_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a response's games that are played against the other seat's response, which trains at the same time."""
+    keep: Literal["best", "last"] = "best"
+    """The solution that is stored at the end: the one hardest to gain on, or the last; NashConv is not monotone."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of Adam at the start of each response."""
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the entropy bonus at the start of each response."""
+    minibatch_size: Annotated[int, Field(ge=1)] = 1024
+    """Rows of a gradient step; a rollout is split into equal minibatches of at most this size."""
+    checkpoint_interval: Positive = 1
+    """Store a resumable checkpoint whenever this many iterations more are done; finished jobs are stored at once."""
+    eval_interval: Positive = 5
+    """Evaluate on held-out deals, and keep the best policy, whenever this many iterations more are done."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        games = games_at_once(self.num_envs, self.br_rollout_steps, self.br_training_steps)
+        self.check_kl_rollout(games * self.br_rollout_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoPlayConfig(PpoOptions, NetworkOptions, JobOptions, RunConfig):
+    """A run of fictitious co-play: half of the budget trains partners, the other half responses to them."""
+
+    unit: ClassVar[Literal["steps", "iterations"]] = "steps"
+    budget_field: ClassVar[str] = "total_timesteps"
+
+    observation: Literal["standing", "history"] = "history"
+    """standing: the offer on the table; history: every offer made so far as well, which tells partners apart."""
+    total_timesteps: Positive = 8_000_000
+    """Budget in environment steps; one step is one decision of one game."""
+    population_size: Positive = 10
+    """Independent pairs in the pool; each adds three partners."""
+    snapshot_interval: Positive = 10_000
+    """Take a snapshot of a pair whenever this many of its steps more are done, at most one an update."""
+    prioritized: bool = False
+    """Meet partners who earn more in self-play more often; --no-prioritized meets all alike."""
+    uniform_prob: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """With --prioritized, the share of games whose partner is drawn from all alike (default 0.5)."""
+    num_envs: Positive = 4096
+    """The most games played at once; fewer where a training would not have 50 updates."""
+    rollout_steps: Annotated[int, Field(ge=2)] = 32
+    """Decisions of each game in a rollout; games go on from one rollout to the next."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of Adam at the start of each training."""
+    minibatch_size: Annotated[int, Field(ge=1)] = 2048
+    """Rows of a gradient step; a rollout is split into equal minibatches of at most this size."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.uniform_prob is not None and not self.prioritized:
+            raise ValueError("--uniform-prob says how often --prioritized draws from all partners alike; it needs it.")
+        self.check_kl_rollout(games_at_once(self.num_envs, self.rollout_steps, self.pair_steps) * self.rollout_steps)
+        if self.pair_steps < 3 * max(self.snapshot_interval, FEWEST_GAMES * self.rollout_steps):
+            raise ValueError(
+                f"each pair trains for {self.pair_steps:,} steps, too few for three snapshots; "
+                "try more --total-timesteps, or a smaller --population-size or --snapshot-interval."
+            )
+
+    @property
+    def pair_steps(self) -> int:
+        """Steps of each pair."""
+        return self.total_timesteps // 2 // self.population_size
+
+    @property
+    def response_steps(self) -> int:
+        """Steps of each seat's response."""
+        return self.total_timesteps // 4

@@ -12,7 +12,8 @@ from bargain_train.nash_conv import FINAL, ROUTINE, measure_nash_conv
 from bargain_train.policies import SeatNetworks, networks_policy, policy_checkpoint
 from bargain_train.run import Run, torch_threads
 
-Metrics = dict[str, float]
+Metrics = dict[str, Any]
+"""Numbers by name; a population is an object from the names of its members to their probabilities."""
 
 
 class Evaluator:
@@ -71,6 +72,9 @@ def conduct(
     networks: Callable[[], SeatNetworks],
     state: Callable[[], dict[str, Any]],
     evaluator: Evaluator,
+    *,
+    best: Callable[[], SeatNetworks] | None = None,
+    from_jobs: bool = False,
 ) -> Policy:
     """Starts a run, leads it to its end and returns its policy.
 
@@ -83,28 +87,42 @@ def conduct(
         networks: Returns who plays each seat as the policy is now.
         state: Returns all that going on needs; called only where a checkpoint is stored.
         evaluator: Evaluates the policy.
+        best: Returns who plays at the end, if that is not who would go on.
+        from_jobs: Store a checkpoint before the first update, so that a run can go on from the jobs it has finished.
     """
 
-    def policy() -> Policy:
-        return networks_policy(networks(), device=run.device)
-
-    def checkpoint(resume: Mapping[str, Any] | None) -> dict[str, Any]:
+    def checkpoint(resume: Mapping[str, Any]) -> dict[str, Any]:
         return policy_checkpoint(run.algorithm, networks(), run.step, resume=resume)
 
     run.start()
+    if from_jobs and run.unsaved:
+        run.save(checkpoint(state()))
     for metrics in updates:
         is_best = False
-        if evaluated := run.due("eval"):
-            evaluation = evaluator(policy(), VALIDATION_SEED)
-            metrics |= evaluation_metrics(evaluation)
-            is_best = run.keep_best(evaluation["pool_payoff"])
-        run.log(metrics, force=evaluated)
+        if run.due("eval"):
+            is_best = validate(run, networks(), evaluator, metrics)
+        else:
+            run.log(metrics)
         if run.due("checkpoint") or is_best:
             run.save(checkpoint(state()), is_best=is_best)
     if run.unsaved:
         run.save(checkpoint(state()))
-    final = policy()
+    return finish(run, (best or networks)(), evaluator)
+
+
+def validate(run: Run, networks: SeatNetworks, evaluator: Evaluator, metrics: Mapping[str, Any] | None = None) -> bool:
+    """Evaluates a policy on the validation deals and logs that beside `metrics`; tells if it is the best so far."""
+    evaluation = evaluator(networks_policy(networks, device=run.device), VALIDATION_SEED)
+    is_best = run.keep_best(evaluation["pool_payoff"])
+    run.log({**(metrics or {}), **evaluation_metrics(evaluation)}, force=True)
+    return is_best
+
+
+def finish(run: Run, networks: SeatNetworks, evaluator: Evaluator) -> Policy:
+    """Returns the policy that plays seat k with `networks[k]`; evaluates and stores it, unless the run was stopped."""
+    policy = networks_policy(networks, device=run.device)
     if not run.stopped:
         seat = evaluator.seats[0] if len(evaluator.seats) == 1 else None
-        run.finish(checkpoint(None), evaluator(final, FINAL_EVAL_SEED, final=True), seat=seat)
-    return final
+        evaluation = evaluator(policy, FINAL_EVAL_SEED, final=True)
+        run.finish(policy_checkpoint(run.algorithm, networks, run.step), evaluation, seat=seat)
+    return policy

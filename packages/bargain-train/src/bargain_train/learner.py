@@ -6,7 +6,7 @@ Legend: `T` decisions of a rollout, `N` games, `R` rows, `O` features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from bargain_env.spec import GameSpec
@@ -14,10 +14,48 @@ from tensordict import TensorDictBase
 
 from bargain_train.advantage import Credit, seat_gae
 from bargain_train.collect import Rollout, Rollouts
-from bargain_train.run import Run
 from bargain_train.updates import Learner, ppo_update
 
 _ROW_KEYS = ("observation", "action_mask", "action", "action_log_prob", "advantage", "value_target")
+
+
+class Clock(Protocol):
+    """What counts the steps of a phase: a `Run`, or the `Budget` of a part of one.
+
+    Attributes:
+        step: Environment steps taken.
+    """
+
+    step: int
+
+    def should_stop(self) -> bool:
+        """Tells whether to stop before the next update."""
+        ...
+
+    def advance(self, steps: int) -> None:
+        """Counts an update that used `steps` environment steps."""
+        ...
+
+
+class Budget:
+    """Counts the steps of a phase that is no run of its own.
+
+    Attributes:
+        step: Environment steps taken.
+        updates: Updates made.
+    """
+
+    def __init__(self) -> None:
+        self.step = self.updates = 0
+
+    def should_stop(self) -> bool:
+        """Returns False: the phase ends when its budget is spent."""
+        return False
+
+    def advance(self, steps: int) -> None:
+        """Counts an update that used `steps` environment steps."""
+        self.step += steps
+        self.updates += 1
 
 
 def ppo_phase(
@@ -25,10 +63,10 @@ def ppo_phase(
     rollouts: Rollouts,
     spec: GameSpec,
     budget: int,
-    run: Run,
+    clock: Clock,
     generator: torch.Generator,
 ) -> Iterator[dict[str, float]]:
-    """Trains `learners` until the run has taken `budget` steps or is asked to stop; yields metrics after each update.
+    """Trains `learners` until `budget` steps are taken or `clock` says stop; yields metrics after each update.
 
     Each update plays one rollout, credits each decision with its own seat's payoff, and improves each learner on its
     seats' decisions. Learning rate and entropy weight follow the share of `budget` that is spent.
@@ -37,16 +75,16 @@ def ppo_phase(
         learners: Who learns, each with its seats.
         rollouts: Where the players of both seats, learners among them, meet.
         spec: The game, with the observation of the rollouts.
-        budget: Environment steps at which the phase ends, counted from the start of the run.
-        run: Counts the steps, and says when to stop.
+        budget: Environment steps at which the phase ends, counted from the start of the clock.
+        clock: Counts the steps, and says when to stop.
         generator: Shuffles minibatches.
 
     Yields:
         Metrics of the games that ended (payoffs, agreement, walks, length) and of the update, each explained on the
         PPO page of the documentation. With several learners, the update's metrics end in `_0` and `_1` for the seat.
     """
-    while run.step < budget and not run.should_stop():
-        progress = run.step / budget
+    while clock.step < budget and not clock.should_stop():
+        progress = clock.step / budget
         rollout = rollouts.collect()
         metrics = game_metrics(spec, rollout.rows)
         for learner in learners:
@@ -55,7 +93,7 @@ def ppo_phase(
             update = ppo_update(learner, rows, generator) | {"explained_variance": explained_variance(credit)}
             suffix = f"_{learner.seats[0]}" if len(learners) > 1 else ""
             metrics |= {f"{name}{suffix}": value for name, value in update.items()}
-        run.advance(rollouts.frames)
+        clock.advance(rollouts.frames)
         yield metrics
 
 

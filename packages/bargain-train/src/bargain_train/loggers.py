@@ -33,6 +33,10 @@ CONSOLE_METRICS = (
     ("agreement_rate", "deals"),
     ("first_move_walk_rate", "1st walk"),
     ("mean_decisions", "length"),
+    ("br_gain_0", "gain 0"),
+    ("br_gain_1", "gain 1"),
+    ("br_payoff_0", "resp. 0"),
+    ("br_payoff_1", "resp. 1"),
     ("entropy", "entropy"),
     ("explained_variance", "expl.var"),
     ("eval/pool_payoff", "eval pool"),
@@ -70,6 +74,7 @@ class ConsoleLogger:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
+                TextColumn("{task.description}"),
                 console=self.console,
             )
             self._task = self._progress.add_task("", total=total, completed=start, rate=0.0)
@@ -85,6 +90,11 @@ class ConsoleLogger:
         if line > self._printed:
             self._printed = line
             self._print(step)
+
+    def status(self, text: str) -> None:
+        """Says behind the bar what is being done."""
+        if self._progress is not None:
+            self._progress.update(self._task, description=text)
 
     def _print(self, step: int) -> None:
         columns = [(name, heading) for name, heading in CONSOLE_METRICS if name in self._recent]
@@ -153,6 +163,12 @@ class MultiLogger:
         numbers = {name: float(value) for name, value in metrics.items()}
         for logger in self.loggers:
             logger.log(step, numbers)
+
+    def status(self, text: str) -> None:
+        """Shows on the console, if it has a bar, what is being done."""
+        for logger in self.loggers:
+            if isinstance(logger, ConsoleLogger):
+                logger.status(text)
 
     def close(self) -> None:
         """Ends every sink."""

@@ -25,8 +25,12 @@ class Network(nn.Module):
         config: What `build_network` needs to build it again.
         observation: The kind of observation that it reads.
         play: How its logits become probabilities, one of `PLAYS`.
+        has_values: False if nobody has trained its values: they are NaN, or those of a network of advantages.
+        reads_hands: True if it also reads the hand of the seat that waits, in columns after the history.
         reader: Has no parameters, so the features of a row are computed once for all updates on it.
     """
+
+    reads_hands = False
 
     def __init__(
         self,
@@ -42,12 +46,22 @@ class Network(nn.Module):
         self.spec_of_game = spec
         self.observation = spec.observation
         self.play = play
+        self.has_values = config.get("values", True) and play == "softmax"
         self.reader, self.trunk = reader, trunk
         self.policy_head, self.value_head = heads
 
     def forward(self, observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the logits `[B, A]` and values `[B]`; a standing network reads the prefix of history rows."""
-        return self.heads(self.trunk(self.reader(observation)))
+        return self.outputs(self.reader(observation))
+
+    def outputs(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the logits `[B, A]` of `features` `[B, F]`, and what is to be fitted to `value_targets`, `[B]`."""
+        return self.heads(self.trunk(features))
+
+    def value_targets(self, features: torch.Tensor, payoff: torch.Tensor) -> torch.Tensor:
+        """Returns what an update fits the values of `features` `[R, F]` to, `[R, 1]`: the `payoff` `[R, 1]` itself."""
+        del features
+        return payoff
 
     def heads(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the logits `[B, A]` and values `[B]` of `hidden` `[B, H]`: one product where both are linear."""
@@ -62,6 +76,14 @@ class Network(nn.Module):
         """Returns the values `[B]` of `observation` `[B, O]`."""
         values: torch.Tensor = self.value_head(self.trunk(self.reader(observation))).squeeze(-1)
         return values
+
+
+class NoValue(nn.Module):
+    """The value head of a network that has none."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Returns NaN, `[B, 1]`."""
+        return hidden.new_full((len(hidden), 1), torch.nan)
 
 
 class Reader(nn.Module):
@@ -130,13 +152,14 @@ class MlpTrunk(nn.Module):
         rows = [torch.zeros_like(walk), offers + walk, accept + walk, offers + accept + walk]
         self.register_buffer("patterns", torch.stack(rows), persistent=False)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns hidden features `[B, H]` of `[B, F]`."""
+    def forward(self, features: torch.Tensor, more: torch.Tensor | None = None) -> torch.Tensor:
+        """Returns hidden features `[B, H]` of `[B, F]`; `more` `[B, H0]` is added before the first ReLU."""
         first, *later = cast(list[nn.Linear], list(self.layers))
         weight = first.weight
         table = (self.patterns @ weight[:, self.mask].T + first.bias).T
         columns = torch.cat([weight[:, : self.mask.start], weight[:, self.mask.stop :], table], -1)
-        hidden = (features @ columns.T).relu_()
+        hidden = features @ columns.T
+        hidden = (hidden if more is None else hidden + more).relu_()
         for layer in later:
             hidden = layer(hidden).relu_()
         return hidden
@@ -184,9 +207,16 @@ def _transformer(spec: GameSpec, d_model: int, nhead: int, num_layers: int) -> P
     return Reader(spec), TransformerTrunk(spec, d_model, nhead, num_layers), (policy, value)
 
 
+def _table(spec: GameSpec) -> Parts:
+    from bargain_train.table_network import table
+
+    return table(spec)
+
+
 NETWORKS: dict[str, Callable[..., Parts]] = {
     "mlp": _mlp,
     "transformer": _transformer,
+    "table": _table,
 }
 """Builders by name: `(spec, **options) -> (reader, trunk, (policy head, value head))`."""
 
@@ -199,34 +229,39 @@ def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
     """Builds an initialised network; parameters are drawn from torch's global generator.
 
     Args:
-        config: `{"network": "mlp", "hidden_dims": [...]}` or `{"network": "transformer", "d_model": ..., "nhead": ...,
-            "num_layers": ...}`; optionally with `"play"`, one of `PLAYS`.
+        config: `{"network": "mlp", "hidden_dims": [...]}`, `{"network": "transformer", "d_model": ..., "nhead": ...,
+            "num_layers": ...}` or `{"network": "table"}`; optionally with `"play"`, one of `PLAYS`, and
+            with `"values": False` for a network without a value head.
         spec: The game and kind of observation.
 
     Raises:
         ValueError: If the name or an option is unknown or out of range.
     """
     options = dict(config)
-    name, play = options.pop("network", None), options.pop("play", "softmax")
+    name, play, values = options.pop("network", None), options.pop("play", "softmax"), options.pop("values", True)
     if play not in PLAYS:
         raise ValueError(f"a network plays by one of {', '.join(PLAYS)}, got {play!r}.")
     if name not in NETWORKS:
         raise ValueError(f"--network must be one of {', '.join(NETWORKS)}, got {name!r}.")
     try:
-        parts = NETWORKS[name](spec, **options)
+        reader, trunk, (policy, value) = NETWORKS[name](spec, **options)
     except TypeError as error:
         raise ValueError(f"bad options for network {name!r}: {error}.") from error
-    network = Network(dict(config), spec, *parts, play)
-    _initialise(network)
+    network = Network(dict(config), spec, reader, trunk, (policy, value if values else NoValue()), play)
+    initialise(network, (network.policy_head, 0.01), (network.value_head, 0.1))
     return network
 
 
-def _initialise(network: Network) -> None:
-    """Orthogonal weights; a nearly uniform policy and a nearly constant value at the start."""
+def initialise(network: nn.Module, *heads: tuple[nn.Module, float]) -> None:
+    """Draws orthogonal weights for all linear layers, and scales the last one of each head by the number beside it.
+
+    0.01 makes the first policy nearly uniform, 0.1 the first value nearly constant. A table stays as it is.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, math.sqrt(2))
-            nn.init.zeros_(module.bias)
-    for head, gain in ((network.policy_head, 0.01), (network.value_head, 0.1)):
-        last = [module for module in head.modules() if isinstance(module, nn.Linear)][-1]
-        nn.init.orthogonal_(last.weight, gain)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for head, gain in heads:
+        for last in [module for module in head.modules() if isinstance(module, nn.Linear)][-1:]:
+            nn.init.orthogonal_(last.weight, gain)

@@ -22,7 +22,7 @@ from bargain_train.actors import action_probs
 from bargain_train.networks import Network, build_network
 
 
-class NetworkPolicy:
+class ActorPolicy:
     """Plays each seat with a network: draws from its distribution, or takes the most probable action.
 
     A call costs one forward pass of the rows on `device`, two if the seats have different networks.
@@ -66,13 +66,6 @@ class NetworkPolicy:
             probs = torch.nn.functional.one_hot(probs.argmax(-1), probs.shape[-1]).float()
         return _like(obs, probs)
 
-    def values(self, obs: Any) -> Any:
-        """Returns `[B]` float32: the movers' expected payoff / own total, as the networks estimate it."""
-        rows = self._rows(obs)
-        with torch.no_grad():
-            value = self._by_seat(Network.values, rows)
-        return _like(obs, value if len(obs.shape) == 2 else value[0])
-
     def _probs(self, obs: Any, action_mask: Any) -> torch.Tensor:
         check_shapes(self.spec, self.observation, obs, action_mask)
         rows = self._rows(obs)
@@ -101,6 +94,23 @@ class NetworkPolicy:
         return result
 
 
+class NetworkPolicy(ActorPolicy):
+    """An `ActorPolicy` that also tells what its networks expect to earn."""
+
+    def values(self, obs: Any) -> Any:
+        """Returns `[B]` float32: the movers' expected payoff / own total, as the networks estimate it.
+
+        Raises:
+            ValueError: If a network has no values; `networks_policy` makes an `ActorPolicy` of such.
+        """
+        if not all(network.has_values for network in self.networks):
+            raise ValueError("nobody trained this policy's values: its networks are actors alone, or advantages.")
+        rows = self._rows(obs)
+        with torch.no_grad():
+            value = self._by_seat(Network.values, rows)
+        return _like(obs, value if len(obs.shape) == 2 else value[0])
+
+
 def _like(reference: Any, tensor: torch.Tensor) -> Any:
     return tensor.to(reference.device) if is_tensor(reference) else tensor.cpu().numpy()
 
@@ -114,6 +124,26 @@ SeatNetworks = tuple[Network | Members, Network | Members]
 
 def _members(seat: Network | Members) -> Members:
     return [(seat, 1.0)] if isinstance(seat, Network) else seat
+
+
+def stored_network(network: Network) -> dict[str, Any]:
+    """Returns a network as plain values and tensors, which are not copied; `read_network` is the inverse."""
+    return {"config": network.config | {"observation": network.observation}, "policy_state_dict": network.state_dict()}
+
+
+def read_network(stored: Mapping[str, Any], spec: GameSpec) -> Network:
+    """Builds the network that `stored_network` returned, of the game `spec`.
+
+    Raises:
+        ValueError: If it cannot be built from its config and weights.
+    """
+    config = dict(stored["config"])
+    network = build_network(config, spec.with_observation(config.pop("observation", spec.observation)))
+    try:
+        network.load_state_dict(stored["policy_state_dict"])
+    except RuntimeError as error:
+        raise ValueError(f"the stored weights do not fit their network: {error}") from error
+    return network
 
 
 def policy_checkpoint(
@@ -132,13 +162,7 @@ def policy_checkpoint(
     return make_checkpoint(
         algorithm=algorithm,
         spec=spec.to_dict(),
-        networks=[
-            {
-                "config": network.config | {"observation": network.observation},
-                "policy_state_dict": network.state_dict(),
-            }
-            for network in distinct
-        ],
+        networks=[stored_network(network) for network in distinct],
         seats=[[(numbers[id(network)], weight) for network, weight in seat] for seat in seats],
         step=step,
         resume=resume,
@@ -147,19 +171,27 @@ def policy_checkpoint(
 
 def networks_policy(
     networks: SeatNetworks, *, device: str, seed: int = 0, greedy: bool = False
-) -> NetworkPolicy | BySeat:
-    """Returns the policy that plays seat k with `networks[k]`: a mixture for each seat if one has several."""
+) -> ActorPolicy | BySeat:
+    """Returns the policy that plays seat k with `networks[k]`: a mixture for each seat if one has several.
+
+    Networks that have values are played by a `NetworkPolicy`, others by an `ActorPolicy`.
+    """
     options: dict[str, Any] = {"device": device, "seed": seed, "greedy": greedy}
     members = [_members(seat) for seat in networks]
     if all(len(seat) == 1 for seat in members):
-        return NetworkPolicy((members[0][0][0], members[1][0][0]), **options)
+        return _pair_policy(members[0][0][0], members[1][0][0], **options)
     spec = members[0][0][0].spec_of_game
     first, second = (
-        Mixture([NetworkPolicy((network, network), **options) for network, _ in seat], _shares(seat), spec, seed)
+        Mixture([_pair_policy(network, network, **options) for network, _ in seat], _shares(seat), spec, seed)
         for seat in members
     )
     history = "history" in (first.observation, second.observation)
     return BySeat((first, second), spec.with_observation("history" if history else "standing"))
+
+
+def _pair_policy(first: Network, second: Network, **options: Any) -> ActorPolicy:
+    kind = NetworkPolicy if first.has_values and second.has_values else ActorPolicy
+    return kind((first, second), **options)
 
 
 def _shares(seat: Members) -> list[float]:
@@ -169,22 +201,14 @@ def _shares(seat: Members) -> list[float]:
 
 def build_policy(
     checkpoint: Mapping[str, Any], *, device: str, seed: int = 0, greedy: bool = False
-) -> NetworkPolicy | BySeat:
+) -> ActorPolicy | BySeat:
     """Builds the policy stored in a checkpoint: a mixture for each seat if one has several networks.
 
     Raises:
         ValueError: If a network cannot be built from its config and weights.
     """
     spec = GameSpec.from_dict(checkpoint["spec"])
-    networks = []
-    for stored in checkpoint["networks"]:
-        config = dict(stored["config"])
-        network = build_network(config, spec.with_observation(config.pop("observation", spec.observation)))
-        try:
-            network.load_state_dict(stored["policy_state_dict"])
-        except RuntimeError as error:
-            raise ValueError(f"the stored weights do not fit their network: {error}") from error
-        networks.append(network)
+    networks = [read_network(stored, spec) for stored in checkpoint["networks"]]
     first, second = ([(networks[index], weight) for index, weight in seat] for seat in checkpoint["seats"])
     return networks_policy((first, second), device=device, seed=seed, greedy=greedy)
 

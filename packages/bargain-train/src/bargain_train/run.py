@@ -17,6 +17,7 @@ from bargain_eval.checkpoint import read_checkpoint
 from bargain_eval.policy import Policy
 from bargain_eval.registry import load_policy, resolve_device
 from bargain_eval.results import ResultsManager, RunRecord
+from bargain_eval.results.layout import algorithm_name
 
 from bargain_train.config import RunConfig
 from bargain_train.loggers import MultiLogger, create_logger, require_tensorboard
@@ -195,10 +196,10 @@ class Run:
         """Tells whether the budget is spent or a signal asked to stop."""
         return self.stopped or self.spent >= self.config.budget
 
-    def advance(self, steps: int) -> None:
-        """Counts an update that used `steps` environment steps."""
+    def advance(self, steps: int, updates: int = 1) -> None:
+        """Counts updates that used `steps` environment steps together."""
         self.step += steps
-        self.updates += 1
+        self.updates += updates
 
     def due(self, name: str) -> bool:
         """Tells whether a multiple of `config.<name>_interval` steps or iterations was passed since the last call."""
@@ -210,7 +211,8 @@ class Run:
     def log(self, metrics: Mapping[str, Any], *, force: bool = False) -> None:
         """Writes the metrics of this update to the record and every sink, in every `log_interval`-th update.
 
-        Adds `updates`, and `steps_per_second` since the last written line. `force` writes whatever the interval.
+        Adds `updates`, and `steps_per_second` since the last written line. Metrics that are objects, such as
+        populations, go to the record alone. `force` writes whatever the interval.
         """
         record = self.record
         if self._logger is None or (self.updates % self.config.log_interval and not force):
@@ -220,7 +222,12 @@ class Run:
         self._logged_at, self._logged_step = now, self.step
         line = dict(metrics) | {"updates": self.updates, "steps_per_second": rate}
         record.log_metrics(self.step, line)
-        self._logger.log(self.step, line)
+        self._logger.log(self.step, {name: value for name, value in line.items() if not isinstance(value, Mapping)})
+
+    def status(self, text: str) -> None:
+        """Shows on the terminal what is being done."""
+        if self._logger is not None:
+            self._logger.status(text)
 
     @property
     def unsaved(self) -> bool:
@@ -231,7 +238,7 @@ class Run:
         """Stores a checkpoint with the state that `resume` needs, and mirrors best.pt and latest.pt."""
         progress = {"updates": self.updates, "best": self.best, "seconds": self.seconds}
         resume = dict(checkpoint.get("resume", {})) | {"run": progress}
-        mirror = self.config.checkpoint_dir or f"checkpoints/{self.algorithm}"
+        mirror = self.config.checkpoint_dir or f"checkpoints/{algorithm_name(self.algorithm)}"
         self.record.save_checkpoint(dict(checkpoint) | {"resume": resume}, self.step, is_best, mirror=mirror)
         self.record.set_progress(self.step, self.updates, self.seconds)
         self._saved_step = self.step

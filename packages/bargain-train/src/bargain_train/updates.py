@@ -19,6 +19,7 @@ from torchrl.objectives import ClipPPOLoss
 
 from bargain_train.actors import MaskedCategorical, ppo_modules
 from bargain_train.config import MAGNET_INTERVAL, PpoOptions
+from bargain_train.guide import Guide
 from bargain_train.networks import Network
 
 
@@ -44,16 +45,20 @@ class Learner:
         network: The network; its parameters are changed in place.
         seats: The seats that it plays, (0,), (1,) or (0, 1).
         options: The numbers of its updates.
+        guide: What its policy is held close to beside the `references`; None = nothing.
 
     Attributes:
         magnet: The frozen copy of the network that the policy is held close to; None without `kl_magnet_coef`.
         updates: Updates made.
     """
 
-    def __init__(self, network: Network, seats: tuple[int, ...], options: PpoOptions) -> None:
+    def __init__(
+        self, network: Network, seats: tuple[int, ...], options: PpoOptions, guide: Guide | None = None
+    ) -> None:
         self.network = network
         self.seats = seats
         self.options = options
+        self.guide = guide
         self.magnet = copy.deepcopy(network).requires_grad_(False) if "magnet" in options.kl_terms else None
         self.updates = 0
         actor, critic = ppo_modules(network)
@@ -68,6 +73,7 @@ class Learner:
             normalize_advantage=False,
             functional=False,
             log_explained_variance=False,
+            device=next(network.parameters()).device,
         )
         self.optimizer = torch.optim.Adam(network.parameters(), lr=options.lr, eps=1e-5, fused=True)
         self.anneal(0.0)
@@ -93,10 +99,12 @@ class Learner:
         return {f"kl_{name}": network for name in self.options.kl_terms if (network := networks[name]) is not None}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that the learner has learned: the network's parameters, the optimiser's state and the magnet."""
+        """Returns all that the learner has learned: parameters, optimiser's state, magnet, guide's coefficient."""
         state: dict[str, Any] = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.magnet is not None:
             state |= {"magnet": self.magnet.state_dict(), "updates": self.updates}
+        if self.guide is not None:
+            state["guide"] = self.guide.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -106,6 +114,8 @@ class Learner:
         if self.magnet is not None:
             self.magnet.load_state_dict(state["magnet"])
             self.updates = state["updates"]
+        if self.guide is not None:
+            self.guide.load_state_dict(state["guide"])
 
 
 class _KullbackLeibler(torch.autograd.Function):
@@ -140,12 +150,43 @@ def kl_divergence(distribution: MaskedCategorical, log_probs: torch.Tensor) -> t
     return kl
 
 
+class _ForwardKullbackLeibler(torch.autograd.Function):
+    """KL(q || p) of each row; its gradient in the logits of p is p - q."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, log_probs: torch.Tensor, probs: torch.Tensor, others: torch.Tensor
+    ) -> torch.Tensor:
+        weights = others.exp()
+        ctx.save_for_backward(probs, weights)
+        return torch.linalg.vecdot(weights, others - log_probs).clamp_min_(0.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        probs, weights = ctx.saved_tensors
+        return (probs - weights).mul_(grad.unsqueeze(-1)), None, None, None
+
+
+def forward_kl_divergence(log_probs: torch.Tensor, distribution: MaskedCategorical) -> torch.Tensor:
+    """Returns KL(other || distribution) `[R]` in nats, at least 0, with gradient in the logits of the second.
+
+    Args:
+        log_probs: `[R, A]` of the other distribution, finite and with the same legal actions.
+        distribution: Of `R` rows.
+    """
+    kl: torch.Tensor = _ForwardKullbackLeibler.apply(
+        distribution.logits, distribution.log_probs, distribution.probs, log_probs
+    )
+    return kl
+
+
 @torch.no_grad()
 def policy_log_probs(network: Network, rows: TensorDictBase, chunk: int) -> torch.Tensor:
     """Returns the network's log-probabilities `[R, A]` at `rows` with `features` and `action_mask`, by chunks."""
     parts = rows.split(chunk)
-    heads = ((network.heads(network.trunk(part["features"]))[0], part["action_mask"]) for part in parts)
-    return torch.cat([MaskedCategorical(logits, mask).log_probs for logits, mask in heads])
+    outputs = ((network.outputs(part["features"])[0], part["action_mask"]) for part in parts)
+    return torch.cat([MaskedCategorical(logits, mask).log_probs for logits, mask in outputs])
 
 
 @torch.no_grad()
@@ -159,7 +200,8 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
 
     A weight of the KL divergence from the rollout's policy makes it magnetic mirror descent (Sokota et al. 2023), one
     of that from a magnet NashPG (arXiv 2510.18183), with the clipped surrogate in place of the expected payoff. Each
-    costs one forward pass of all rows, and gathering `[R, A]` in every epoch.
+    costs one forward pass of all rows, and gathering `[R, A]` in every epoch. So does a guide (Nguyen et al. 2025), but
+    its KL is that of the guide from the policy, which is low only where the policy does all that the guide does.
 
     Args:
         learner: Who learns.
@@ -170,7 +212,8 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
     Returns:
         Means over the gradient steps: loss, policy_loss, value_loss, entropy, approx_kl, clip_fraction, grad_norm; and
         first_ratio_error, by how much the largest probability ratio exceeds 1 before the first step: rounding alone;
-        kl_rollout and kl_magnet, in nats, if they have a weight.
+        kl_rollout and kl_magnet, in nats, if they have a weight; and with a guide kl_guide, in nats, and kl_coef, its
+        coefficient in this update.
         Nothing if there are no rows, which happens to few games and short rollouts.
 
     Raises:
@@ -180,10 +223,13 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
     learner.refresh()
     if not size:
         return {}
-    rows = read_rows(learner.network, rows)
+    shown, rows = rows, read_rows(learner.network, rows)
+    rows["value_target"] = learner.network.value_targets(rows["features"], rows["value_target"])
     references = learner.references()
     for name, network in references.items():
         rows[name] = policy_log_probs(network, rows, options.minibatch_size)
+    if (guide := learner.guide) is not None:
+        rows["kl_guide"] = policy_log_probs(guide.network, read_rows(guide.network, shown), options.minibatch_size)
     count = -(-size // options.minibatch_size)
     totals: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(()))
     first_ratio_error = 0.0
@@ -198,6 +244,9 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
             kls = {name: kl_divergence(learner.actor.distribution, batch[name]).mean() for name in references}
             for name, kl in kls.items():
                 loss = loss + learner.weights[f"{name}_coef"] * kl
+            if guide is not None:
+                kls["kl_guide"] = forward_kl_divergence(batch["kl_guide"], learner.actor.distribution).mean()
+                loss = loss + guide.weight * kls["kl_guide"]
             if not bool(loss.isfinite()):
                 raise FloatingPointError("the PPO loss is not finite; try a smaller --lr.")
             learner.optimizer.zero_grad()
@@ -216,4 +265,7 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
             ):
                 totals[name] = totals[name] + value.detach()
     metrics = {name: float(total) / (count * options.ppo_epochs) for name, total in totals.items()}
+    if guide is not None:
+        metrics["kl_coef"] = guide.coef
+        guide.adapt(metrics["kl_guide"])
     return metrics | {"first_ratio_error": first_ratio_error}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from bargain_train.algorithms import nfsp, ppo, sampled_cfr
+from bargain_train.algorithms import ex2psro, fcp, mappo, nfsp, ppo, psro, sampled_cfr
 from bargain_train.config import RunConfig
 
 
@@ -20,4 +20,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(ppo.PPOConfig, ppo.train),
     "sampled-cfr": Algorithm(sampled_cfr.SampledCFRConfig, sampled_cfr.train),
     "nfsp": Algorithm(nfsp.NFSPConfig, nfsp.train),
+    "mappo": Algorithm(mappo.MAPPOConfig, mappo.train),
+    "psro": Algorithm(psro.PSROConfig, psro.train),
+    "ex2psro": Algorithm(ex2psro.Ex2PSROConfig, ex2psro.train),
+    "fcp": Algorithm(fcp.FCPConfig, fcp.train),
 }

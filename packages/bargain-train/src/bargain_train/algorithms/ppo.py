@@ -51,11 +51,7 @@ class PPOConfig(PpoOptions, NetworkOptions, StepConfig):
             raise ValueError("--seat names the learner's seat against an --opponent; without one both seats learn.")
         if self.opponent is not None and not self.share:
             raise ValueError("--no-share trains two networks; with --opponent only one seat learns.")
-        one_step = self.ppo_epochs == 1 and self.num_envs * self.rollout_steps <= self.minibatch_size
-        if one_step and "rollout" in self.kl_terms:
-            raise ValueError(
-                "--kl-rollout-coef needs more --ppo-epochs or minibatches: one gradient step cannot feel it."
-            )
+        self.check_kl_rollout(self.num_envs * self.rollout_steps)
 
     @property
     def learning_seats(self) -> tuple[int, ...]:
