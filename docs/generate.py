@@ -20,6 +20,7 @@ from bargain_env import GAMES, GameSpec
 from bargain_eval.cli_tools import range_text
 from bargain_train.algorithms.ex2psro import Ex2PSROConfig
 from bargain_train.algorithms.fcp import FCPConfig
+from bargain_train.algorithms.mappo import MAPPOConfig
 from bargain_train.algorithms.nfsp import NFSPConfig
 from bargain_train.algorithms.ppo import PPOConfig
 from bargain_train.algorithms.psro import PSROConfig
@@ -98,6 +99,7 @@ def settings(config: type[RunConfig]) -> str:
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "game.md": {"sizes": sizes, "parameters": parameters, "actions": actions, "observation": observation},
     "ppo.md": {"ppo settings": partial(settings, PPOConfig)},
+    "mappo.md": {"mappo settings": partial(settings, MAPPOConfig)},
     "nfsp.md": {"nfsp settings": partial(settings, NFSPConfig)},
     "psro.md": {"psro settings": partial(settings, PSROConfig)},
     "ex2psro.md": {"ex2psro settings": partial(settings, Ex2PSROConfig)},

@@ -12,6 +12,7 @@ from bargain_eval.arena import play
 from bargain_eval.by_seat import BySeat
 from bargain_eval.checkpoint import make_checkpoint
 from bargain_eval.mixture import Mixture
+from bargain_eval.policy import HasProbabilities, HasValues
 from bargain_train.networks import Network, build_network
 from bargain_train.policies import NetworkPolicy, build_policy, policy_checkpoint
 
@@ -48,6 +49,19 @@ def test_probabilities_values_and_actions_keep_the_callers_kind_and_shape() -> N
     np.testing.assert_allclose(policy.action_probs(obs[5], mask[5]), probs[5], atol=1e-6)
     assert policy.values(obs[5]) == pytest.approx(values[5], abs=1e-6)
     assert mask[5, int(policy.get_action(obs[5], mask[5]))]
+
+
+@pytest.mark.parametrize("without", [{"values": False}, {"play": "regret-argmax"}])
+def test_networks_without_values_are_played_by_policies_without(without: dict[str, Any]) -> None:
+    valued = _network()
+    network = build_network({"network": "mlp", "hidden_dims": [8], **without}, SPEC)
+    for pair in ((network, network), (network, valued), (valued, network)):
+        policy = build_policy(policy_checkpoint("test", pair, 0), device="cpu")
+        assert isinstance(policy, HasProbabilities)
+        assert not isinstance(policy, HasValues)
+        with pytest.raises(ValueError, match="nobody trained this policy's values"):
+            NetworkPolicy(pair).values(_rows()[0])
+    assert isinstance(build_policy(policy_checkpoint("test", (valued, valued), 0), device="cpu"), HasValues)
 
 
 def test_each_seat_is_played_by_its_own_network() -> None:

@@ -177,7 +177,7 @@ class ExplorationOptions:
     """Of the weights of imitated games, softmax(welfare as a share of the deal's best / temperature)."""
     use_welfare_weighted_sampling: bool = True
     """Weigh imitated games by their welfare; --no-use-welfare-weighted-sampling weighs all alike."""
-    kl_coef: Annotated[float, Field(ge=0)] = 0.1
+    kl_coef: Annotated[float, Field(ge=0)] = 0.05
     """Weight of the KL divergence from the exploration policy to a response, at its start; 0 switches both off."""
     kl_target: Annotated[float, Field(gt=0)] = 1.0
     """The KL in nats that an adaptive weight aims at: above twice of it the weight grows, below half of it it falls."""
@@ -191,7 +191,7 @@ class ExplorationOptions:
     """Passes over the imitated games."""
     imitation_lr: Annotated[float, Field(gt=0)] = 1e-3
     """Learning rate of Adam for the imitation."""
-    imitation_batch_size: Positive = 128
+    imitation_batch_size: Positive = 1024
     """Decisions of a gradient step of the imitation; they are split into equal batches of at most this size."""
     imitation_data_size: Positive = 1000
     """The most games that are imitated, those of highest welfare as a share of the deal's best."""

@@ -44,7 +44,9 @@ class PSROConfig(OracleConfig):
         unused = [
             field.name for options in (PpoOptions, NetworkOptions, JobOptions) for field in dataclasses.fields(options)
         ]
-        for name in (*unused, "num_envs", "br_training_steps", "br_rollout_steps", "warm_start", "num_eval_games"):
+        unused += ["num_envs", "br_training_steps", "br_rollout_steps", "warm_start", "self_play_share"]
+        unused += ["num_eval_games"] if self.nash_solver != "nbs" else []
+        for name in unused:
             if getattr(self, name) != fields[name].default:
                 raise ValueError(f"--{name.replace('_', '-')} has no effect with --oracle exact.")
         if self.observation != "history":
