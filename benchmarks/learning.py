@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ from bargain_eval import ResultsManager, load_policy, play
 from bargain_eval.evaluate import FINAL_EVAL_SEED
 from bargain_eval.exact import evaluate, policy_profile, tabular_game
 from bargain_train.algorithms import ALGORITHMS
+from bargain_train.networks import build_network
+from bargain_train.policies import NetworkPolicy, read_network, stored_network
+from bargain_train.responses import ResponseTask, train_response
 
 RANDOM = 0.500527  # what random play earns each seat against random play
 
@@ -33,6 +37,15 @@ class Response(NamedTuple):
     seat: int
     flags: tuple[str, ...]
     payoff: float
+
+
+class PoolResponse(NamedTuple):
+    """A best response, as fictitious co-play trains it, to a pool of one network, which plays as `opponent` does."""
+
+    command: str
+    seat: int
+    payoff: float
+    opponent: str = "random"
 
 
 class SelfPlay(NamedTuple):
@@ -53,7 +66,7 @@ class Equilibrium(NamedTuple):
     stretch: float | None = None
 
 
-Task = Response | SelfPlay | Equilibrium
+Task = Response | PoolResponse | SelfPlay | Equilibrium
 
 RESPONSE = ("--lr", "1e-3", "--entropy-coef", "0.2", "--entropy-coef-final", "0.0005", "--minibatch-size", "2048")
 """What a best response takes: it explores for longer and learns faster than self-play may."""
@@ -63,12 +76,17 @@ SMALL = ("--hidden-dims", "64", "64")
 
 PATIENT = (*SMALL, "--rollout-steps", "32", "--total-timesteps", "3000000", "--lr", "3e-3", "--lr-final", "0.02")
 EXPLORING = (*PATIENT, "--gae-lambda", "1", "--entropy-coef", "0.2", "--entropy-coef-final", "0.005")
+CRITICS = ("--critic-hidden-dims", "64", "64")
 MAGNET = ("--kl-magnet-coef", "0.1", "--magnet-interval", "20")
-"""PPO on a small game: much entropy for long, then little; and held close to what it played some updates ago."""
+"""PPO on a small game: much entropy for long, then little; MAPPO's critics there; and PPO held close to what it played
+some updates ago."""
 
 FICTITIOUS = (*SMALL, "--num-envs", "128", "--total-timesteps", "400000")
 WINDOW = ("--avg-memory", "window", "--avg-buffer-size")
 """NFSP on a small game, and with the latest decisions in place of a sample of all."""
+
+POPULATIONS = (*SMALL, "--nash-solver", "max_welfare", "--psro-iterations", "8")
+"""PSRO on a small game, whose iterations are many updates each."""
 
 REGRET = (*SMALL, "--iterations", "20", "--advantage-train-steps", "300")
 FEW_DEALS = (*SMALL, "--iterations", "20", "--advantage-train-steps", "500", "--num-envs", "32")
@@ -81,6 +99,9 @@ _TASKS: dict[str, Task] = {
     "greedy": Response("ppo", "greedy", 0, RESPONSE, 0.62),
     "random-0": Response("ppo", "random", 0, RESPONSE, RANDOM + 0.97 * 0.30012),
     "random-1": Response("ppo", "random", 1, RESPONSE, RANDOM + 0.97 * 0.24493),
+    "fcp-random-0": PoolResponse("fcp", 0, 0.98 * 0.8007),
+    "fcp-random-1": PoolResponse("fcp", 1, 0.98 * 0.7455),
+    "psro-a": Equilibrium("psro", "mini-a", POPULATIONS, 0.02),
     "nfsp-a": Equilibrium("nfsp", "mini-a", FICTITIOUS, 0.03),
     "nfsp-b": Equilibrium("nfsp", "mini-b", FICTITIOUS, 0.06),
     "nfsp-b-standing": Equilibrium("nfsp", "mini-b", (*FICTITIOUS, "--observation", "standing")),
@@ -94,6 +115,9 @@ _TASKS: dict[str, Task] = {
     "sampled-cfr-b-few-finetune": Equilibrium("sampled-cfr", "mini-b", (*FEW_DEALS, "--no-reinitialise")),
     "sampled-cfr-b-short": Equilibrium("sampled-cfr", "mini-b", (*REGRET, *SHORT_REGRET)),
     "sampled-cfr-b-short-window": Equilibrium("sampled-cfr", "mini-b", (*REGRET, *SHORT_REGRET, "--memory", "window")),
+    "mappo-self-play": SelfPlay("mappo", (), 1.15),
+    "mappo-b": Equilibrium("mappo", "mini-b", (*EXPLORING, *CRITICS), 0.02, 0.005),
+    "mappo-c": Equilibrium("mappo", "mini-c", (*EXPLORING, *CRITICS), 0.04, 0.01),
     "ppo-b": Equilibrium("ppo", "mini-b", EXPLORING, 0.02, 0.005),
     "ppo-c": Equilibrium("ppo", "mini-c", EXPLORING, 0.04, 0.01),
     "ppo-b-magnet": Equilibrium("ppo", "mini-b", (*EXPLORING, *MAGNET), 0.02, 0.005),
@@ -124,14 +148,16 @@ class Outcome(NamedTuple):
 
 def train(task: Task, seed: int, options: argparse.Namespace, folder: str) -> tuple[Any, float]:
     """Returns the final policy of a run in `folder`, and the seconds it took."""
+    if isinstance(task, PoolResponse):
+        return respond(task, seed, options)
     flags = [*task.flags, "--seed", str(seed), "--threads", str(options.threads)]
     flags += ["--results-dir", folder, "--checkpoint-dir", f"{folder}/mirror"]
     flags += ["--game", task.game] if isinstance(task, Equilibrium) else ["--no-eval-nash-conv"]
     if isinstance(task, Response):
         flags += ["--opponent", task.opponent, "--seat", str(task.seat)]
     if options.budget:
-        unit = ALGORITHMS[task.command].config.unit
-        flags += ["--total-timesteps" if unit == "steps" else "--iterations", str(options.budget)]
+        field = ALGORITHMS[task.command].config.budget_field
+        flags += [f"--{field.replace('_', '-')}", str(options.budget)]
     command = [sys.executable, "-m", "bargain_train.cli", task.command, *flags]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -139,6 +165,24 @@ def train(task: Task, seed: int, options: argparse.Namespace, folder: str) -> tu
         raise SystemExit(f"training failed: {' '.join(command)}\n{done.stderr[-2000:]}")
     run = ResultsManager(folder).list_runs()[0]
     return load_policy(f"run:{run['run_id']}", results_dir=folder), run["training_time_seconds"]
+
+
+def respond(task: PoolResponse, seed: int, options: argparse.Namespace) -> tuple[Any, float]:
+    """Returns a response to a network that plays uniformly, trained with the settings of a command, and the seconds."""
+    config: Any = ALGORITHMS[task.command].config(seed=seed)
+    spec, network = config.spec(), config.network_config()
+    uniform = build_network(network, spec)
+    for weights in uniform.state_dict().values():
+        weights.zero_()
+    opponents = [(stored_network(uniform), 1.0)]
+    training: dict[str, Any] = {"steps": options.budget or config.response_steps, "threads": options.threads}
+    training |= {name: getattr(config, name) for name in ("num_envs", "rollout_steps", "seed")}
+    begun = perf_counter()
+    found = train_response(
+        ResponseTask(spec=spec, network=network, options=config, seat=task.seat, opponents=opponents, **training)
+    )
+    response = read_network(found["network"], spec)
+    return NetworkPolicy((response, response)), perf_counter() - begun
 
 
 def learn(name: str, seed: int, options: argparse.Namespace) -> Outcome:
@@ -163,16 +207,18 @@ def nash_conv(task: Equilibrium, policy: Any, start: tuple[str, ...], time: str)
     return Outcome((*start, *cells, said(reached), said(stretch)), reached is False, found.nash_conv)
 
 
-def payoffs(task: Response | SelfPlay, policy: Any, games: int, start: tuple[str, ...], time: str) -> Outcome:
-    opponent = load_policy(task.opponent) if isinstance(task, Response) else policy
-    seat = task.seat if isinstance(task, Response) else 0
+def payoffs(
+    task: Response | PoolResponse | SelfPlay, policy: Any, games: int, start: tuple[str, ...], time: str
+) -> Outcome:
+    opponent = policy if isinstance(task, SelfPlay) else load_policy(task.opponent)
+    seat = 0 if isinstance(task, SelfPlay) else task.seat
     players = (policy, opponent) if seat == 0 else (opponent, policy)
     summary = play(players, games, FINAL_EVAL_SEED).summary()
     first, second, total, error = (float(summary[key] or 0) for key in ("payoff_0", "payoff_1", "total", "total_se"))
-    if isinstance(task, Response):
-        reached = (first, second)[seat] >= task.payoff
-    else:
+    if isinstance(task, SelfPlay):
         reached = total >= task.total and min(first, second) >= 0.5
+    else:
+        reached = (first, second)[seat] >= task.payoff
     numbers = (f"{number:.4f}" for number in (first, second, total, error))
     rates = (f"{summary[key]:.3f}" for key in ("agreement_rate", "first_move_walk_rate"))
     return Outcome((*start, *numbers, *rates, time, said(reached)), not reached, None)

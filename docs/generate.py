@@ -91,7 +91,7 @@ def settings(config: type[RunConfig]) -> str:
                 default = getattr(config(), name, "")
                 shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
                 limits = range_text(hints[name])
-                rows[name] = [f"`--{name.replace('_', '-')}`", f"{shown}", limits, str(text.value.value)]
+                rows[name] = [f"`--{name.replace('_', '-')}`", f"{shown}", limits, " ".join(str(text.value.value).split())]
     known = {field.name for field in dataclasses.fields(config)}
     return table(["flag", "default", "range", "meaning"], [row for name, row in rows.items() if name in known])
 

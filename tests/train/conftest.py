@@ -17,8 +17,20 @@ TINY = {
     "ppo": [*COMMON, "--rollout-steps", "8", "--total-timesteps", "1024"],
     "mappo": [*COMMON, "--critic-hidden-dims", "16", "--rollout-steps", "8", "--total-timesteps", "1024"],
     "sampled-cfr": [*COMMON, "--iterations", "4", "--advantage-train-steps", "4", "--advantage-batch-size", "32"],
+    "psro": [*COMMON, "--psro-iterations", "3", "--br-training-steps", "512", "--num-eval-games", "100"],
+    "fcp": [
+        *COMMON,
+        "--rollout-steps",
+        "8",
+        "--total-timesteps",
+        "4096",
+        "--population-size",
+        "2",
+        "--snapshot-interval",
+        "300",
+    ],
 }
-"""Four updates of each command, those of PPO, which other commands share, of 256 steps; flags given after these win."""
+"""A few updates of each command; four of PPO, whose flags other commands share, of 256 steps. Later flags win."""
 
 
 class Trained(NamedTuple):

@@ -95,7 +95,8 @@ class Run:
         self.step, self.updates, self.best = checkpoint["step"], progress["updates"], progress["best"]
         self._saved_step, self._seconds_before = self.step, progress["seconds"]
         for name in ("checkpoint", "eval"):
-            self.due(name)
+            if hasattr(self.config, f"{name}_interval"):
+                self.due(name)
 
     @property
     def record(self) -> RunRecord:
