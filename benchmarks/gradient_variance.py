@@ -27,7 +27,7 @@ from bargain_train.updates import Learner
 from tensordict import TensorDictBase
 from torch import nn
 
-FITTED = 2048  # rows of a gradient step of the critics
+FITTED = 512  # rows of a gradient step of the critics
 HEADINGS = ("actor", "lambda", "seed", "error, both hands", "own hand", "variance, both", "own hand", "ratio", "se")
 
 

@@ -86,6 +86,7 @@ WINDOW = ("--avg-memory", "window", "--avg-buffer-size")
 """NFSP on a small game, and with the latest decisions in place of a sample of all."""
 
 POPULATIONS = (*SMALL, "--nash-solver", "max_welfare", "--psro-iterations", "8")
+LAST = (*SMALL, "--psro-iterations", "8", "--keep", "last")
 """PSRO on a small game, whose iterations are many updates each."""
 
 REGRET = (*SMALL, "--iterations", "20", "--advantage-train-steps", "300")
@@ -102,6 +103,8 @@ _TASKS: dict[str, Task] = {
     "fcp-random-0": PoolResponse("fcp", 0, 0.98 * 0.8007),
     "fcp-random-1": PoolResponse("fcp", 1, 0.98 * 0.7455),
     "psro-a": Equilibrium("psro", "mini-a", POPULATIONS, 0.02),
+    "psro-c": Equilibrium("psro", "mini-c", LAST),
+    "ex2psro-c": Equilibrium("ex2psro", "mini-c", LAST),
     "nfsp-a": Equilibrium("nfsp", "mini-a", FICTITIOUS, 0.03),
     "nfsp-b": Equilibrium("nfsp", "mini-b", FICTITIOUS, 0.06),
     "nfsp-b-standing": Equilibrium("nfsp", "mini-b", (*FICTITIOUS, "--observation", "standing")),
@@ -127,23 +130,25 @@ TASKS = {name: task for name, task in _TASKS.items() if task.command in ALGORITH
 """A task without a target is there to be compared with another."""
 
 COMPARISONS = (
-    ("sampled-cfr-b", "sampled-cfr-b-network"),
-    ("sampled-cfr-b-few", "sampled-cfr-b-few-finetune"),
-    ("sampled-cfr-b-short", "sampled-cfr-b-short-window"),
+    ("sampled-cfr-b", "sampled-cfr-b-network", "NashConv"),
+    ("sampled-cfr-b-few", "sampled-cfr-b-few-finetune", "NashConv"),
+    ("sampled-cfr-b-short", "sampled-cfr-b-short-window", "NashConv"),
+    ("ex2psro-c", "psro-c", "welfare"),
 )
-"""Pairs of tasks, the better one first: over the same seeds, its mean NashConv must be the smaller."""
+"""Pairs of tasks, the better one first: over the same seeds, its mean NashConv must be the smaller, or its welfare the
+larger."""
 
 PAYOFFS = ("task", "seed", "seat 0", "seat 1", "total", "se", "deals", "walk at once", "time", "reached")
 EQUILIBRIA = ("task", "seed", "NashConv", "welfare", "agreement", "time", "reached", "stretch")
-PAIRS = ("better", "worse", "seeds", "NashConv", "of the worse", "difference", "as expected")
+PAIRS = ("better", "worse", "seeds", "by", "mean", "of the worse", "gain", "as expected")
 
 
 class Outcome(NamedTuple):
-    """A finished run: its row of the table, whether it missed its target, and its NashConv if that was measured."""
+    """A finished run: its row of the table, whether it missed its target, and what `COMPARISONS` compares, if known."""
 
     cells: tuple[str, ...]
     missed: bool
-    nash_conv: float | None
+    measures: dict[str, float]
 
 
 def train(task: Task, seed: int, options: argparse.Namespace, folder: str) -> tuple[Any, float]:
@@ -204,7 +209,11 @@ def nash_conv(task: Equilibrium, policy: Any, start: tuple[str, ...], time: str)
     found = evaluate(game, policy_profile(game, policy))
     reached, stretch = (None if limit is None else found.nash_conv <= limit for limit in (task.nash_conv, task.stretch))
     cells = (f"{found.nash_conv:.4f}", f"{found.welfare:.4f}", f"{found.agreement_rate:.3f}", time)
-    return Outcome((*start, *cells, said(reached), said(stretch)), reached is False, found.nash_conv)
+    return Outcome(
+        (*start, *cells, said(reached), said(stretch)),
+        reached is False,
+        {"NashConv": found.nash_conv, "welfare": found.welfare},
+    )
 
 
 def payoffs(
@@ -221,22 +230,24 @@ def payoffs(
         reached = (first, second)[seat] >= task.payoff
     numbers = (f"{number:.4f}" for number in (first, second, total, error))
     rates = (f"{summary[key]:.3f}" for key in ("agreement_rate", "first_move_walk_rate"))
-    return Outcome((*start, *numbers, *rates, time, said(reached)), not reached, None)
+    return Outcome((*start, *numbers, *rates, time, said(reached)), not reached, {})
 
 
 def said(reached: bool | None) -> str:
     return "-" if reached is None else "yes" if reached else "NO"
 
 
-def compare(better: str, worse: str, found: dict[tuple[str, int], Outcome], seeds: Sequence[int]) -> Outcome:
+def compare(
+    better: str, worse: str, measure: str, found: dict[tuple[str, int], Outcome], seeds: Sequence[int]
+) -> Outcome:
     """Compares two tasks in pairs over the same seeds."""
-    numbers = [[found[name, seed].nash_conv for seed in seeds] for name in (better, worse)]
+    numbers = [[found[name, seed].measures[measure] for seed in seeds] for name in (better, worse)]
     first, second = (np.array(row, dtype=np.float64) for row in numbers)
-    differences = second - first
-    error = f" ± {differences.std(ddof=1) / np.sqrt(len(seeds)):.4f}" if len(seeds) > 1 else ""
-    means = (f"{first.mean():.4f}", f"{second.mean():.4f}", f"{differences.mean():.4f}{error}")
-    as_expected = bool(differences.mean() > 0)
-    return Outcome((better, worse, str(len(seeds)), *means, said(as_expected)), not as_expected, None)
+    gains = second - first if measure == "NashConv" else first - second
+    error = f" ± {gains.std(ddof=1) / np.sqrt(len(seeds)):.4f}" if len(seeds) > 1 else ""
+    means = (f"{first.mean():.4f}", f"{second.mean():.4f}", f"{gains.mean():.4f}{error}")
+    as_expected = bool(gains.mean() > 0)
+    return Outcome((better, worse, str(len(seeds)), measure, *means, said(as_expected)), not as_expected, {})
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Outcome]) -> None:
@@ -269,7 +280,7 @@ def main() -> int:
     runs = [(name, seed) for name in names for seed in options.seeds]
     with ThreadPoolExecutor(options.jobs) as pool:
         found = dict(zip(runs, pool.map(lambda run: learn(run[0], run[1], options), runs), strict=True))
-    pairs = [compare(*pair, found, options.seeds) for pair in COMPARISONS if set(pair) <= set(names)]
+    pairs = [compare(*pair, found, options.seeds) for pair in COMPARISONS if {*pair[:2]} <= set(names)]
     print_table(PAYOFFS, [found[run] for run in runs if not isinstance(TASKS[run[0]], Equilibrium)])
     print_table(EQUILIBRIA, [found[run] for run in runs if isinstance(TASKS[run[0]], Equilibrium)])
     print_table(PAIRS, pairs)

@@ -91,7 +91,8 @@ def settings(config: type[RunConfig]) -> str:
                 default = getattr(config(), name, "")
                 shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
                 limits = range_text(hints[name])
-                rows[name] = [f"`--{name.replace('_', '-')}`", f"{shown}", limits, " ".join(str(text.value.value).split())]
+                meaning = " ".join(str(text.value.value).split())
+                rows[name] = [f"`--{name.replace('_', '-')}`", f"{shown}", limits, meaning]
     known = {field.name for field in dataclasses.fields(config)}
     return table(["flag", "default", "range", "meaning"], [row for name, row in rows.items() if name in known])
 

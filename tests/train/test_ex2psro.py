@@ -28,6 +28,7 @@ BASE: dict[str, Any] = {
     "lr": 1e-2,
     "num_eval_games": 100,
     "psro_iterations": 3,
+    "keep": "last",
     "eval_interval": 3,
     "eval_games": 20,
     "imitation_data_size": 60,

@@ -14,6 +14,8 @@ from bargain_train import run as run_module
 from bargain_train.algorithms import ALGORITHMS
 from bargain_train.algorithms.ppo import PPOConfig
 from bargain_train.collect import Rollouts
+from bargain_train.config import MappoOptions
+from bargain_train.critics import build_actor_critics
 from bargain_train.networks import build_network
 from bargain_train.run import Run
 
@@ -22,13 +24,16 @@ SPEC = GAMES["mini-c"]
 
 def _rollouts(opponent: str) -> Rollouts:
     torch.manual_seed(0)
+    if opponent == "critics that see both hands":
+        _, (first, second) = build_actor_critics({"network": "mlp", "hidden_dims": [16]}, SPEC, MappoOptions())
+        return Rollouts(first.spec_of_game, (first, second), num_envs=30, length=6, seed=5)
     network = build_network({"network": "mlp", "hidden_dims": [16]}, SPEC)
     random = RandomPolicy(SPEC)
     others: dict[str, Any] = {"self": network, "policy": random, "memory": Mixture([random, random], [0.5, 0.5], SPEC)}
     return Rollouts(SPEC, (network, others[opponent]), num_envs=30, length=6, seed=5)
 
 
-@pytest.mark.parametrize("opponent", ["self", "policy", "memory"])
+@pytest.mark.parametrize("opponent", ["self", "policy", "memory", "critics that see both hands"])
 def test_rollouts_over_the_cuda_engine_equal_those_over_the_cpu_engine(
     opponent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,13 +77,14 @@ def test_a_run_trains_where_it_is_told(
 
 
 @pytest.mark.gpu
-def test_ppo_trains_on_a_gpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["ppo", "mappo"])
+def test_ppo_trains_on_a_gpu(tmp_path: Path, name: str) -> None:
     settings: dict[str, Any] = {"game": "mini-b", "num_envs": 64, "rollout_steps": 16, "total_timesteps": 4096}
     settings |= {"device": "cuda", "results_dir": str(tmp_path), "checkpoint_dir": str(tmp_path / "c")}
     settings |= {"checkpoint_interval": 1024, "eval_interval": 2048, "eval_games": 200}
-    config = PPOConfig(**settings)
-    with Run("ppo", config, console=False) as run:
+    config = ALGORITHMS[name].config(**settings)
+    with Run(name, config, console=False) as run:
         assert run.device == "cuda:0"
-        ALGORITHMS["ppo"].train(config, run)
+        ALGORITHMS[name].train(config, run)
     assert run.evaluation is not None
     assert 0 < run.evaluation["pool_payoff"] < 1

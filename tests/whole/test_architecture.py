@@ -188,6 +188,11 @@ ROOMS: dict[str, Room] = {
         "numpy env.spec eval.metagame.* eval.policy train.config train.evaluation train.jobs train.networks "
         "train.oracle train.policies train.population train.population_jobs train.run"
     ),
+    "train.search": Room("train.search.*"),
+    "train.search.*": Room(
+        "numpy torch env.spec eval.by_seat eval.exact.game eval.exact.types eval.mixture eval.policy eval.registry "
+        "train.search.*"
+    ),
     # the algorithms: their settings load at once, everything else when training starts
     "train.algorithms": Room("train.config train.algorithms.*"),
     "train.algorithms.*": Room(

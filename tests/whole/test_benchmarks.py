@@ -70,8 +70,8 @@ def test_the_benchmark_of_learning_measures_nash_conv_and_compares_in_pairs() ->
     runs = [row for row in rows if row[0].startswith("sampled-cfr-b-short") and row[1].isdigit()]
     assert [row[:2] for row in runs] == [[name, seed] for name in names for seed in "12"]
     means = [sum(float(row[2]) for row in pair) / 2 for pair in (runs[:2], runs[2:])]
-    better, worse, seeds, first, second, difference, as_expected = rows[-1]
-    assert (better, worse, seeds) == (*names, "2")
+    better, worse, seeds, measure, first, second, difference, as_expected = rows[-1]
+    assert (better, worse, seeds, measure) == (*names, "2", "NashConv")
     assert float(first) == pytest.approx(means[0], abs=2e-4)
     assert float(second) == pytest.approx(means[1], abs=2e-4)
     assert float(difference.split()[0]) == pytest.approx(means[1] - means[0], abs=3e-4)

@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from bargain_eval.commands.play import PlayGameOptions, play_game
     from bargain_eval.commands.report import ReportOptions, report
     from bargain_eval.commands.results import ResultsOptions, results
+    from bargain_eval.commands.search import SearchCommandOptions, search
 
     commands: dict[str, Command] = {
         "baselines": (BaselinesOptions, baselines),
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "play": (PlayGameOptions, play_game),
         "report": (ReportOptions, report),
         "results": (ResultsOptions, results),
+        "search": (SearchCommandOptions, search),
     }
     return run_cli("bargain-eval", _DESCRIPTION, commands, argv)
 

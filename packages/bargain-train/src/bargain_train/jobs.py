@@ -77,6 +77,7 @@ class Jobs:
         """Yields names and results: first those that were stored before, then each as it is finished.
 
         Where the run is stopped or a job raises, the others under way are finished and stored, and no more are begun.
+        A Ctrl-C at a terminal reaches local workers too and ends their jobs, which a resumed run begins again.
 
         Args:
             jobs: The jobs by name; a name stands for one job, whenever the run is resumed.

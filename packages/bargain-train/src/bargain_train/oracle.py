@@ -153,7 +153,10 @@ class DoubleOracle:
         return grown
 
     def _judge_by_gains(self, before: Populations, grown: Populations) -> dict[str, float]:
-        """Returns what the newest members gain on the solution of `before`; judges it, unless it was measured."""
+        """Returns what the newest members gain on the solution of `before`; judges it, unless it was measured.
+
+        The first members, which have learned nothing, are not judged.
+        """
         mixtures = before.mixtures()
         payoff, error = expected(grown, mixtures)
         metrics, gap = {}, 0.0
@@ -165,7 +168,7 @@ class DoubleOracle:
             metrics[f"br_gain_{seat}"] = gains[-1]
             metrics[f"br_gain_se_{seat}"] = float((own_error[seat] ** 2 + error[seat] ** 2) ** 0.5)
             gap += max(0.0, *gains)
-        if self._measure is None:
+        if self._measure is None and len(before.cells) > 1:
             self._keep(Profile(mixtures, gap, float(payoff[:2].sum())))
         return metrics | {"gap": gap}
 
