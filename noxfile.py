@@ -87,7 +87,7 @@ def bench(session: nox.Session) -> None:
     """Speed of the games, of PPO and of the evaluations, against limits and peers, measured in one run."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "benchmarks/env.py")
-    for name in ("exact", "best_response", "crossplay", "sampled_cfr"):
+    for name in ("exact", "best_response", "crossplay", "sampled_cfr", "search"):
         session.run("python", f"benchmarks/{name}.py", env={"OMP_NUM_THREADS": "1"})
     session.run("python", "benchmarks/ppo.py")
     session.run("python", "benchmarks/ppo.py", "--parts")

@@ -162,3 +162,15 @@ def _play(references: list[ReferenceGame], actions: np.ndarray, game: PufferGame
             assert (outside[row] >= 1).all()
             assert (outside[row] <= values[row] @ [7, 4, 1]).all()
             references[row] = _fresh(values[row : row + 1], outside[row : row + 1])[0]
+
+
+def test_the_benchmark_of_search_runs() -> None:
+    pytest.importorskip("pyspiel")
+    result = run("search.py", "--batch", "2", "--simulations", "4", "--repetitions", "1", "--seconds", "0")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_benchmark_of_gradient_variance_runs() -> None:
+    sizes = ("--hidden", "8", "--actor-steps", "2000", "--rounds", "1", "--batches", "2", "--games", "4")
+    result = run("gradient_variance.py", "--game", "mini-a", "--seeds", "1", *sizes)
+    assert result.returncode == 0, result.stderr
