@@ -14,7 +14,7 @@ from bargain_eval.checkpoint import make_checkpoint
 from bargain_eval.mixture import Mixture
 from bargain_eval.policy import HasProbabilities, HasValues
 from bargain_train.networks import Network, build_network
-from bargain_train.policies import NetworkPolicy, build_policy, policy_checkpoint
+from bargain_train.policies import ActorPolicy, NetworkPolicy, build_policy, policy_checkpoint
 
 SPEC = GAMES["mini-b"]
 
@@ -132,7 +132,7 @@ def test_advantages_are_played_in_proportion_to_their_positive_parts(play_by: st
         head.bias[SPEC.walk_action] = -0.5
         head.bias[:2] = torch.tensor([3.0, 1.0])
     policy = build_policy(policy_checkpoint("sampled-cfr", (network, network), 1), device="cpu")
-    assert isinstance(policy, NetworkPolicy)
+    assert isinstance(policy, ActorPolicy)
     obs, mask = torch.zeros(2, SPEC.observation_dim), torch.zeros(2, SPEC.num_actions, dtype=torch.bool)
     mask[0], mask[1, 2:] = True, True
     probs = policy.action_probs(obs, mask)

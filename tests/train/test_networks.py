@@ -141,7 +141,7 @@ def test_the_first_policy_is_nearly_uniform() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"network": "lstm"}, r"--network must be one of mlp, transformer, got 'lstm'\."),
+        ({"network": "lstm"}, r"--network must be one of mlp, transformer, table, got 'lstm'\."),
         ({}, "--network must be one of"),
         ({"network": "mlp", "hidden_dims": []}, "--hidden-dims needs at least one positive size"),
         ({"network": "mlp", "hidden_dims": [8, 0]}, "--hidden-dims needs at least one positive size"),

@@ -22,15 +22,21 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "packages").glob("*/README.md"))]
 MARKED = ("run", "test")
 
 QUICK = "--num-envs 8 --eval-games 20 --no-eval-nash-conv --no-wandb"
+ITERATIONS = "--psro-iterations 2 --br-training-steps 128 --br-rollout-steps 8 --num-eval-games 20"
 SMALL = {
     "bargain-train ppo": f"{QUICK} --total-timesteps 128 --rollout-steps 8",
     "bargain-train nfsp": f"{QUICK} --total-timesteps 128 --rollout-steps 8",
     "bargain-train sampled-cfr": f"{QUICK} --iterations 2 --advantage-train-steps 2",
+    "bargain-train mappo": f"{QUICK} --total-timesteps 128 --rollout-steps 8",
+    "bargain-train psro": f"{QUICK} {ITERATIONS}",
+    "bargain-train ex2psro": f"{QUICK} {ITERATIONS}",
+    "bargain-train fcp": f"{QUICK} --total-timesteps 2048 --population-size 2 --snapshot-interval 9 --rollout-steps 8",
     "bargain-eval baselines": "--num-games 100",
     "bargain-eval best-response": "--types 64 --own-types 16 --counters 1 --repeats 3 --games 256 --threads 1",
     "bargain-eval crossplay": "--num-games 50",
     "bargain-eval metagame": "--bootstrap 20",
     "bargain-eval results --load": "--eval-games 20",
+    "bargain-eval search": "--opponents random --num-games 2 --num-simulations 2",
 }
 """Flags added to the commands that begin so; of a flag given twice the last counts."""
 
