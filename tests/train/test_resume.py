@@ -50,6 +50,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 def test_a_stopped_run_resumes_to_the_same_weights_and_metrics(
     train: Train, monkeypatch: pytest.MonkeyPatch, name: str, number: signal.Signals
 ) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     whole = train("--total-timesteps", "2048", *VARIANTS[name])
     advance = Run.advance
 
@@ -65,7 +66,7 @@ def test_a_stopped_run_resumes_to_the_same_weights_and_metrics(
     assert half.metadata["status"] == "interrupted"
     assert half.metadata["actual_timesteps"] == 1024
     assert half.metadata["num_updates"] == 4
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert main(["ppo", "--resume", half.run_id]) == 0
     assert half.metadata["status"] == "completed"
     assert half.metadata["training_time_seconds"] > 0
