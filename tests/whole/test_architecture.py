@@ -163,6 +163,10 @@ ROOMS: dict[str, Room] = {
     "train.nash_conv": Room("env.spec eval.by_seat eval.exact.* eval.mixture eval.policy"),
     "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.policies train.run"),
     "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.updates"),
+    "train.ppo_run": Room(
+        "torch env.spec eval.policy train.collect train.evaluation train.learner train.policies train.run train.seeds "
+        "train.updates"
+    ),
     # populations, and the jobs that they are made of
     "train.pool": Room("torch train.actors train.networks"),
     "train.jobs": Room("torch eval.executor eval.files train.run"),
@@ -200,7 +204,7 @@ ROOMS: dict[str, Room] = {
         "torch tensordict torchrl env.* eval.* train.run train.seeds train.networks train.actors train.policies "
         "train.collect train.critics train.advantage train.updates train.evaluation train.learner train.modes "
         "train.q_updates train.regret train.traversal train.co_play train.exact_oracle train.exact_play train.explorer "
-        "train.jobs train.oracle train.oracle_run train.population train.population_jobs",
+        "train.jobs train.oracle train.oracle_run train.population train.population_jobs train.ppo_run",
     ),
     "train.cli": Room("eval.cli_tools train.algorithms train.config", "yaml eval.results.* train.run train.summary"),
 }

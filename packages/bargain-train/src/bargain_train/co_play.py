@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bargain_train.config import CoPlayConfig
 from bargain_train.jobs import Job, Jobs
-from bargain_train.networks import Network, build_network
+from bargain_train.networks import Network
 from bargain_train.policies import read_network
 from bargain_train.responses import (
     ResponseTask,
@@ -40,12 +40,6 @@ class Partner(NamedTuple):
     skill: str
     network: Stored
     payoffs: tuple[float, float]
-
-
-def untrained_networks(config: CoPlayConfig, device: str) -> tuple[Network, Network]:
-    """Returns a new network for each seat."""
-    first, second = (build_network(config.network_config(), config.spec()).to(device) for _ in range(2))
-    return first, second
 
 
 class CoPlay:

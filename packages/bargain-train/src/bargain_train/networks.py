@@ -225,7 +225,7 @@ PLAYS = ("softmax", "regret-argmax", "regret-uniform")
 """softmax: logits as such; regret-...: regret matching on logits that are advantages, and what if none is positive."""
 
 
-def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
+def build_network(config: Mapping[str, Any], spec: GameSpec, *, draw: bool = True) -> Network:
     """Builds an initialised network; parameters are drawn from torch's global generator.
 
     Args:
@@ -233,6 +233,7 @@ def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
             "num_layers": ...}` or `{"network": "table"}`; optionally with `"play"`, one of `PLAYS`, and
             with `"values": False` for a network without a value head.
         spec: The game and kind of observation.
+        draw: Draw orthogonal weights; not worth its time where stored ones will follow.
 
     Raises:
         ValueError: If the name or an option is unknown or out of range.
@@ -248,8 +249,15 @@ def build_network(config: Mapping[str, Any], spec: GameSpec) -> Network:
     except TypeError as error:
         raise ValueError(f"bad options for network {name!r}: {error}.") from error
     network = Network(dict(config), spec, reader, trunk, (policy, value if values else NoValue()), play)
-    initialise(network, (network.policy_head, 0.01), (network.value_head, 0.1))
+    if draw:
+        initialise(network, (network.policy_head, 0.01), (network.value_head, 0.1))
     return network
+
+
+def build_pair(config: Mapping[str, Any], spec: GameSpec, device: str) -> tuple[Network, Network]:
+    """Returns a new network for each seat; see `build_network`."""
+    first, second = (build_network(config, spec).to(device) for _ in range(2))
+    return first, second
 
 
 def initialise(network: nn.Module, *heads: tuple[nn.Module, float]) -> None:

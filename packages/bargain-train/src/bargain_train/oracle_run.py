@@ -15,7 +15,7 @@ from bargain_eval.policy import Policy
 from bargain_train.config import OracleConfig
 from bargain_train.evaluation import Evaluator, conduct
 from bargain_train.jobs import Jobs
-from bargain_train.networks import Network, build_network
+from bargain_train.networks import Network
 from bargain_train.oracle import DoubleOracle, Measure, Metrics, Profile, Respond, Simulate, Solve
 from bargain_train.policies import SeatNetworks, read_network, stored_network
 from bargain_train.population import Cell, Member, Mixtures, Populations
@@ -84,12 +84,6 @@ def lead(
     if run.finished:
         jobs.forget()
     return policy
-
-
-def new_networks(config: OracleConfig, device: str) -> tuple[Network, Network]:
-    """Returns a network for each seat, which play nearly uniformly."""
-    first, second = (build_network(config.network_config(), config.spec()).to(device) for _ in range(2))
-    return first, second
 
 
 def make_solve(config: OracleConfig) -> Solve:

@@ -138,7 +138,7 @@ def read_network(stored: Mapping[str, Any], spec: GameSpec) -> Network:
         ValueError: If it cannot be built from its config and weights.
     """
     config = dict(stored["config"])
-    network = build_network(config, spec.with_observation(config.pop("observation", spec.observation)))
+    network = build_network(config, spec.with_observation(config.pop("observation", spec.observation)), draw=False)
     try:
         network.load_state_dict(stored["policy_state_dict"])
     except RuntimeError as error:

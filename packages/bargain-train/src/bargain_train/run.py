@@ -74,6 +74,7 @@ class Run:
         self._logger: MultiLogger | None = None
         self._handlers: dict[int, Any] = {}
         self._marks: dict[str, int] = {}
+        self._spent_before = 0
         self._saved_step: int | None = None
         self._seconds_before = 0.0
         self._started_at: float | None = None
@@ -94,9 +95,7 @@ class Run:
         progress = checkpoint["resume"]["run"]
         self.step, self.updates, self.best = checkpoint["step"], progress["updates"], progress["best"]
         self._saved_step, self._seconds_before = self.step, progress["seconds"]
-        for name in ("checkpoint", "eval"):
-            if hasattr(self.config, f"{name}_interval"):
-                self.due(name)
+        self._spent_before = self.spent
 
     @property
     def record(self) -> RunRecord:
@@ -204,8 +203,9 @@ class Run:
 
     def due(self, name: str) -> bool:
         """Tells whether a multiple of `config.<name>_interval` steps or iterations was passed since the last call."""
-        mark = self.spent // getattr(self.config, f"{name}_interval")
-        crossed = mark > self._marks.get(name, 0)
+        interval = getattr(self.config, f"{name}_interval")
+        mark = self.spent // interval
+        crossed = mark > self._marks.get(name, self._spent_before // interval)
         self._marks[name] = mark
         return crossed
 

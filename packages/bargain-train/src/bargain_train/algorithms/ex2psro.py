@@ -75,7 +75,8 @@ def train(config: Ex2PSROConfig, run: Run) -> Policy:
     from bargain_train.exact_play import exact_measure
     from bargain_train.explorer import Explorer, equilibrium_welfare
     from bargain_train.jobs import Jobs
-    from bargain_train.oracle_run import lead, new_networks
+    from bargain_train.networks import build_pair
+    from bargain_train.oracle_run import lead
     from bargain_train.population_jobs import CellPlayer, PpoResponder
 
     explorer = Explorer(config, config, run) if config.kl_coef else None
@@ -88,4 +89,5 @@ def train(config: Ex2PSROConfig, run: Run) -> Policy:
         respond = PpoResponder(config, run, jobs, explorer)
         simulate = CellPlayer(config, run, jobs, keep_plays=True)
         measure = exact_measure(config.spec(), device=run.device)
-        return lead(config, run, jobs, new_networks(config, run.device), respond, simulate, measure, more)
+        initial = build_pair(config.network_config(), config.spec(), run.device)
+        return lead(config, run, jobs, initial, respond, simulate, measure, more)

@@ -41,12 +41,13 @@ def train(config: FCPConfig, run: Run) -> Policy:
     Raises:
         ValueError: If a setting does not fit; no run is stored then.
     """
-    from bargain_train.co_play import CoPlay, untrained_networks
+    from bargain_train.co_play import CoPlay
     from bargain_train.evaluation import Evaluator, finish, validate
     from bargain_train.jobs import Jobs
+    from bargain_train.networks import build_pair
     from bargain_train.policies import networks_policy, policy_checkpoint
 
-    networks = untrained_networks(config, run.device)
+    networks = build_pair(config.network_config(), config.spec(), run.device)
     evaluator = Evaluator(run)
     with Jobs(run, config.executor, config.workers) as jobs:
         stages = CoPlay(config, run, jobs)

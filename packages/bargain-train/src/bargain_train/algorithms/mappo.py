@@ -5,7 +5,7 @@ Yu et al. 2022, with a payoff and a critic for each seat in place of a common on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -52,13 +52,9 @@ def train(config: MAPPOConfig, run: Run) -> Policy:
     Raises:
         ValueError: If a setting does not fit; no run is stored then.
     """
-    import torch
-
-    from bargain_train.collect import Rollouts
+    from bargain_train import ppo_run
     from bargain_train.critics import build_actor_critics
-    from bargain_train.evaluation import Evaluator, conduct
-    from bargain_train.learner import ppo_phase
-    from bargain_train.seeds import derive_seed
+    from bargain_train.evaluation import Evaluator
     from bargain_train.updates import Learner
 
     spec = config.spec().with_observation("history")
@@ -66,30 +62,13 @@ def train(config: MAPPOConfig, run: Run) -> Policy:
     networks = [network.to(run.device) for network in networks]
     seats = ((0, 1),) if config.share_actor else ((0,), (1,))
     learners = [Learner(network, own, config) for network, own in zip(networks, seats, strict=True)]
-    rollouts = Rollouts(
-        spec,
+    return ppo_run.lead(
+        run,
+        learners,
         (networks[0], networks[-1]),
+        spec,
+        lambda: (actors[0], actors[-1]),
+        Evaluator(run),
         num_envs=config.num_envs,
-        length=config.rollout_steps,
-        seed=config.seed,
-        device=run.device,
-        threads=run.threads,
+        rollout_steps=config.rollout_steps,
     )
-    generator = torch.Generator(device=run.device).manual_seed(derive_seed(config.seed, "shuffle"))
-    if run.resumed is not None:
-        for learner, stored in zip(learners, run.resumed["learners"], strict=True):
-            learner.load_state_dict(stored)
-        rollouts.load_state_dict(run.resumed["rollouts"])
-        generator.set_state(run.resumed["generator"].cpu())
-
-    def state() -> dict[str, Any]:
-        return {
-            "learners": [learner.state_dict() for learner in learners],
-            "rollouts": rollouts.state_dict(),
-            "generator": generator.get_state(),
-        }
-
-    updates = ppo_phase(learners, rollouts, spec, config.total_timesteps, run, generator)
-    policy = conduct(run, updates, lambda: (actors[0], actors[-1]), state, Evaluator(run))
-    rollouts.close()
-    return policy

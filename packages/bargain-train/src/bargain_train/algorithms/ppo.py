@@ -5,7 +5,7 @@ Schulman et al. 2017, with credit assigned per seat (`bargain_train.advantage`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -65,13 +65,10 @@ def train(config: PPOConfig, run: Run) -> Policy:
     Raises:
         ValueError: If a setting does not fit; no run is stored then.
     """
-    import torch
-
-    from bargain_train.collect import Player, Rollouts
-    from bargain_train.evaluation import Evaluator, conduct
-    from bargain_train.learner import ppo_phase
+    from bargain_train import ppo_run
+    from bargain_train.collect import Player
+    from bargain_train.evaluation import Evaluator
     from bargain_train.networks import build_network
-    from bargain_train.seeds import derive_seed
     from bargain_train.updates import Learner
 
     seats, spec = config.learning_seats, config.spec()
@@ -85,30 +82,13 @@ def train(config: PPOConfig, run: Run) -> Policy:
         players[1 - seats[0]] = opponent = run.load_opponent(config.opponent)
         if opponent.observation == "history":
             spec = spec.with_observation("history")
-    rollouts = Rollouts(
-        spec,
+    return ppo_run.lead(
+        run,
+        learners,
         (players[0], players[1]),
+        spec,
+        lambda: by_seat,
+        Evaluator(run, seats=seats, **opponents),
         num_envs=config.num_envs,
-        length=config.rollout_steps,
-        seed=config.seed,
-        device=run.device,
-        threads=run.threads,
+        rollout_steps=config.rollout_steps,
     )
-    generator = torch.Generator(device=run.device).manual_seed(derive_seed(config.seed, "shuffle"))
-    if run.resumed is not None:
-        for learner, stored in zip(learners, run.resumed["learners"], strict=True):
-            learner.load_state_dict(stored)
-        rollouts.load_state_dict(run.resumed["rollouts"])
-        generator.set_state(run.resumed["generator"].cpu())
-
-    def state() -> dict[str, Any]:
-        return {
-            "learners": [learner.state_dict() for learner in learners],
-            "rollouts": rollouts.state_dict(),
-            "generator": generator.get_state(),
-        }
-
-    updates = ppo_phase(learners, rollouts, spec, config.total_timesteps, run, generator)
-    policy = conduct(run, updates, lambda: by_seat, state, Evaluator(run, seats=seats, **opponents))
-    rollouts.close()
-    return policy

@@ -62,7 +62,8 @@ def train(config: PSROConfig, run: Run) -> Policy:
     from bargain_train.exact_oracle import ExactOracle
     from bargain_train.exact_play import ExactPlay, exact_measure
     from bargain_train.jobs import Jobs
-    from bargain_train.oracle_run import lead, new_networks
+    from bargain_train.networks import build_pair
+    from bargain_train.oracle_run import lead
     from bargain_train.population_jobs import CellPlayer, PpoResponder
 
     with Jobs(run, config.executor, config.workers) as jobs:
@@ -72,4 +73,5 @@ def train(config: PSROConfig, run: Run) -> Policy:
             return lead(config, run, jobs, initial, exact.respond, exact.simulate, exact.measure)
         measure = exact_measure(config.spec(), device=run.device)
         respond, simulate = PpoResponder(config, run, jobs), CellPlayer(config, run, jobs)
-        return lead(config, run, jobs, new_networks(config, run.device), respond, simulate, measure)
+        initial = build_pair(config.network_config(), config.spec(), run.device)
+        return lead(config, run, jobs, initial, respond, simulate, measure)
