@@ -195,7 +195,7 @@ ROOMS: dict[str, Room] = {
     "train.search": Room("train.search.*"),
     "train.search.*": Room(
         "numpy torch env.spec eval.by_seat eval.exact.game eval.exact.types eval.mixture eval.policy eval.registry "
-        "train.search.*"
+        "train.actors train.search.*"
     ),
     # the algorithms: their settings load at once, everything else when training starts
     "train.algorithms": Room("train.config train.algorithms.*"),

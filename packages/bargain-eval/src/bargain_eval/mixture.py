@@ -105,5 +105,13 @@ class Mixture:
 
 
 def members(policy: Policy) -> list[Policy]:
-    """Returns the policies of a mixture, however deep, or the policy itself."""
-    return [leaf for part in policy.policies for leaf in members(part)] if isinstance(policy, Mixture) else [policy]
+    """Returns the policies that a mixture may draw, however deep, or the policy itself."""
+    return [member for member, _ in weighted_members(policy)]
+
+
+def weighted_members(policy: Policy) -> list[tuple[Policy, float]]:
+    """Returns `members` with their probabilities, which sum to 1; those of probability 0 are left out."""
+    if not isinstance(policy, Mixture):
+        return [(policy, 1.0)]
+    parts = zip(policy.policies, policy.weights.tolist(), strict=True)
+    return [(leaf, share * own) for part, share in parts if share > 0 for leaf, own in weighted_members(part)]

@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from bargain_env.spec import GameSpec, ObservationKind
 from bargain_eval.by_seat import policy_of_seat
-from bargain_eval.mixture import Mixture
+from bargain_eval.mixture import Mixture, weighted_members
 from bargain_eval.policy import (
     HasProbabilities,
     Policy,
     PolicyRequest,
     check_shapes,
     is_tensor,
+    like,
     read_bool,
+    sample_actions,
+    to_numpy,
 )
 from bargain_eval.registry import load_policy
 
@@ -94,7 +97,7 @@ class SearchPolicy:
         self._rules = Rules(self.spec, self.device)
         self._own = tuple(_as_one(policy_of_seat(policy, seat)) for seat in range(2))
         model = policy if opponent is None else opponent
-        self._models = tuple(_as_many(policy_of_seat(model, seat)) for seat in range(2))
+        self._models = tuple(weighted_members(policy_of_seat(model, seat)) for seat in range(2))
         for member in (*self._own, *(each for models in self._models for each, _ in models)):
             _checked(member)
         self._opponents: dict[int, Opponent] = {}
@@ -211,13 +214,15 @@ class MeanPolicy:
 
     def __init__(self, mixture: Mixture) -> None:
         self.observation, self.device = mixture.observation, mixture.device
-        self._members = [(_checked(policy), share) for policy, share in _as_many(mixture)]
+        self._members = [(_checked(policy), share) for policy, share in weighted_members(mixture)]
 
     def get_action(
         self, obs: Any, action_mask: Any, rng: np.random.Generator | None = None, game_ids: Any = None
     ) -> Any:
-        """Is never asked: a searcher draws from `action_probs`."""
-        raise NotImplementedError
+        """See `bargain_eval.Policy.get_action`; a draw from `action_probs`."""
+        probs = np.atleast_2d(to_numpy(self.action_probs(obs, action_mask)))
+        actions = sample_actions(probs, np.random.default_rng(0) if rng is None else rng)
+        return like(obs, actions if len(obs.shape) == 2 else actions[0])
 
     def action_probs(self, obs: Any, action_mask: Any) -> Any:
         """See `bargain_eval.policy.HasProbabilities`."""
@@ -233,14 +238,6 @@ def _checked(policy: Policy) -> HasProbabilities:
 
 def _as_one(policy: Policy) -> Policy:
     return MeanPolicy(policy) if isinstance(policy, Mixture) else policy
-
-
-def _as_many(policy: Policy) -> list[tuple[Policy, float]]:
-    """Returns the policies of a mixture, however deep, with their probabilities, or the policy itself."""
-    if not isinstance(policy, Mixture):
-        return [(policy, 1.0)]
-    parts = zip(policy.policies, policy.weights.tolist(), strict=True)
-    return [(leaf, share * weight) for member, share in parts if share > 0 for leaf, weight in _as_many(member)]
 
 
 def load_search(request: PolicyRequest) -> SearchPolicy:

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from bargain_eval.policy import HasProbabilities, HasValues, Policy
 
+from bargain_train.actors import sample_cdf
 from bargain_train.search.opponent import ENDS, Opponent, tell
 from bargain_train.search.rules import Rules
 from bargain_train.search.selection import Root, SelectionOptions, scores
@@ -211,7 +212,7 @@ class Searcher:
         """
         before, slots = situation.at(moving), slots[moving]
         rows = before.rows
-        counter = _draw(tree.replies[rows, slots, : self._offers], self.generator)
+        counter = sample_cdf(tree.replies[rows, slots, : self._offers], self.generator)
         made = torch.cat([before.offers, chosen[moving, None]], dim=1)
         after = Situation(rows, torch.cat([made, counter[:, None]], dim=1), before.weight)
         nodes = tree.child[rows, slots, counter].long()
@@ -311,11 +312,11 @@ class Searcher:
         view = self.rules.view(self.values[rows], self.outside[rows], offers.shape[1], offers, policy.observation)[0]
         worth = torch.empty(len(rows), 2, device=self.rules.device)
         worth[:, 0] = torch.as_tensor(policy.values(view)).to(worth)
-        action = _draw(probs, self.generator)
+        action = sample_cdf(probs, self.generator)
         stops = action >= self._offers
         worth[stops, 1] = self._stop_of(situation.at(stops), action[stops])[:, 1]
         made = torch.cat([offers, action[:, None]], dim=1)[~stops]
-        worth[~stops, 1] = self.opponent.expects(made, _draw(weight[~stops], self.generator), rows[~stops])
+        worth[~stops, 1] = self.opponent.expects(made, sample_cdf(weight[~stops], self.generator), rows[~stops])
         return worth
 
     def _roll_out(self, situation: Situation, probs: torch.Tensor) -> torch.Tensor:
@@ -329,7 +330,7 @@ class Searcher:
         while True:
             rows, offers, weight = situation
             turn = offers.shape[1] + 1
-            action = _draw(probs, self.generator)
+            action = sample_cdf(probs, self.generator)
             stops = action >= self._offers
             worth[index[stops]] += factor[stops, None] * self._stop_of(situation.at(stops), action[stops])
             goes = torch.nonzero(~stops)[:, 0]
@@ -345,7 +346,7 @@ class Searcher:
             if not len(moving):
                 return worth
             index, factor = index[moving], factor[moving]
-            counter = _draw(replies[moving, : self._offers], self.generator)
+            counter = sample_cdf(replies[moving, : self._offers], self.generator)
             weight = self._updated(weight[moving], made[moving], counter, rows[moving])
             situation = Situation(rows[moving], torch.cat([made[moving], counter[:, None]], dim=1), weight)
             if self._is_solved(turn + 1):
@@ -362,11 +363,3 @@ class Searcher:
         own = torch.where(accepts, self._shares[rows, standing], self._walks[rows])
         other = torch.where(accepts, others[:, 0], others[:, 1])
         return self.rules.discount(offers.shape[1]) * torch.stack([own, other], dim=1)
-
-
-def _draw(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Returns `[R]` int64, a column of each row drawn by its weight, never one of weight 0."""
-    cumulative = weights.cumsum(1)
-    point = torch.rand(len(weights), 1, generator=generator, device=weights.device) * cumulative[:, -1:]
-    drawn = (cumulative <= point).sum(1).clamp_max(weights.shape[1] - 1)
-    return torch.where(weights.gather(1, drawn[:, None])[:, 0] > 0, drawn, weights.argmax(1))
