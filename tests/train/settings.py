@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from bargain_eval.checkpoint import read_checkpoint
 from bargain_train.algorithms import ALGORITHMS
 from bargain_train.run import Run
 
@@ -33,6 +34,30 @@ CHANGES: dict[str, tuple[Settings, Settings]] = {
 }
 """For each setting that all algorithms have, what the run has before the change, and the change."""
 
+PPO_CHANGES: dict[str, tuple[Settings, Settings]] = CHANGES | {
+    "observation": ({}, {"observation": "history"}),
+    "total_timesteps": ({}, {"total_timesteps": 512}),
+    "lr": ({}, {"lr": 1e-3}),
+    "lr_final": ({}, {"lr_final": 0.9}),
+    "clip_eps": ({}, {"clip_eps": 1e-4}),
+    "entropy_coef": ({}, {"entropy_coef": 0.3}),
+    "entropy_coef_final": ({}, {"entropy_coef_final": 0.3}),
+    "value_coef": ({}, {"value_coef": 2.0}),
+    "max_grad_norm": ({}, {"max_grad_norm": 0.01}),
+    "ppo_epochs": ({}, {"ppo_epochs": 2}),
+    "minibatch_size": ({}, {"minibatch_size": 16}),
+    "kl_rollout_coef": ({}, {"kl_rollout_coef": 0.5}),
+    "kl_rollout_coef_final": ({"kl_rollout_coef": 0.1}, {"kl_rollout_coef_final": 0.9}),
+    "kl_magnet_coef": ({}, {"kl_magnet_coef": 0.5}),
+    "kl_magnet_coef_final": ({"kl_magnet_coef": 0.1}, {"kl_magnet_coef_final": 0.9}),
+    "magnet_interval": ({"kl_magnet_coef": 0.5}, {"magnet_interval": 2}),
+    "anneal": ({}, {"anneal": "root"}),
+    "gamma": ({}, {"gamma": 0.5}),
+    "gae_lambda": ({}, {"gae_lambda": 0.2}),
+    "rollout_steps": ({}, {"rollout_steps": 16}),
+}
+"""The same, of all that learns by PPO on the decisions of one run."""
+
 NOT_ABOUT_LEARNING = {
     *("device", "cuda_device", "threads", "resume", "results_dir", "checkpoint_dir", "checkpoint_interval"),
     *("eval_interval", "eval_games", "eval_nash_conv", "log_interval"),
@@ -46,6 +71,23 @@ def learned(train: Train, settings: Settings) -> Trained:
     with Run(train.command, algorithm.config(**settings), console=False) as run:
         algorithm.train(run.config, run)
     return train.open(run.record.path)
+
+
+_KNOWN: dict[str, tuple[dict[str, torch.Tensor], Any]] = {}
+
+
+def learned_policy(train: Train, settings: Settings) -> tuple[dict[str, torch.Tensor], Any]:
+    """The weights that are learned with these settings, and what each seat plays; a run is made once a session."""
+    key = f"{train.command} {sorted(settings.items())}"
+    if key not in _KNOWN:
+        run = learned(train, settings)
+        _KNOWN[key] = run.weights, read_checkpoint(run.folder / "policy.pt")["seats"]
+    return _KNOWN[key]
+
+
+def learned_weights(train: Train, settings: Settings) -> dict[str, torch.Tensor]:
+    """The weights of `learned_policy`."""
+    return learned_policy(train, settings)[0]
 
 
 def differ(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from bargain_train.algorithms.fcp import FCPConfig
 
 from tests.train import settings
@@ -70,19 +69,9 @@ WITHOUT = {"checkpoint_interval", "eval_interval"}
 """Settings of others: it stores every job that is finished, and evaluates at the end."""
 NOT_ABOUT_LEARNING = settings.NOT_ABOUT_LEARNING - WITHOUT | {"executor", "workers"}
 
-_KNOWN: dict[str, dict[str, torch.Tensor]] = {}
-
 
 def _learned(train: Train, changes: dict[str, Any]) -> Trained:
     return settings.learned(train, BASE | changes)
-
-
-def _weights(train: Train, **changes: Any) -> dict[str, torch.Tensor]:
-    """The weights learned with these settings; a run that was made before is not made again."""
-    key = str(sorted(changes.items()))
-    if key not in _KNOWN:
-        _KNOWN[key] = _learned(train, changes).weights
-    return _KNOWN[key]
 
 
 def test_the_table_of_changes_names_every_setting() -> None:
@@ -93,7 +82,7 @@ def test_the_table_of_changes_names_every_setting() -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_changes_what_is_learned(train: Train, name: str) -> None:
     base, change = CHANGES[name]
-    before, after = _weights(train, **base), _weights(train, **base | change)
+    before, after = (settings.learned_weights(train, BASE | base | more) for more in ({}, change))
     assert settings.differ(before, after)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from bargain_train.algorithms.nfsp import NFSPConfig
 
 from tests.train import settings
@@ -63,19 +62,8 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = settings.CHANGES | {
 """For each setting what the run has before the change, and the change."""
 
 
-_KNOWN: dict[str, dict[str, torch.Tensor]] = {}
-
-
 def _learned(train: Train, changes: dict[str, Any]) -> Trained:
     return settings.learned(train, BASE | changes)
-
-
-def _weights(train: Train, **changes: Any) -> dict[str, torch.Tensor]:
-    """The weights learned with these settings; a run that was made before is not made again."""
-    key = str(sorted(changes.items()))
-    if key not in _KNOWN:
-        _KNOWN[key] = _learned(train, changes).weights
-    return _KNOWN[key]
 
 
 def test_the_table_of_changes_names_every_setting() -> None:
@@ -86,7 +74,7 @@ def test_the_table_of_changes_names_every_setting() -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_changes_what_is_learned(train: Train, name: str) -> None:
     base, change = CHANGES[name]
-    before, after = _weights(train, **base), _weights(train, **base | change)
+    before, after = (settings.learned_weights(train, BASE | base | more) for more in ({}, change))
     assert settings.differ(before, after)
 
 

@@ -79,20 +79,9 @@ ELSEWHERE = {"oracle", "keep"}
 """Settings with tests of their own: after so little training the last solution is the best."""
 NOT_ABOUT_LEARNING = settings.NOT_ABOUT_LEARNING | {"executor", "workers"}
 
-_KNOWN: dict[str, dict[str, Any]] = {}
-
 
 def _learned(train: Train, changes: dict[str, Any]) -> Trained:
     return settings.learned(train, BASE | changes)
-
-
-def _policy(train: Train, **changes: Any) -> dict[str, Any]:
-    """The weights learned with these settings, and the mixtures; a run that was made before is not made again."""
-    key = str(sorted(changes.items()))
-    if key not in _KNOWN:
-        run = _learned(train, changes)
-        _KNOWN[key] = {"weights": run.weights, "seats": read_checkpoint(run.folder / "policy.pt")["seats"]}
-    return _KNOWN[key]
 
 
 def test_the_table_of_changes_names_every_setting() -> None:
@@ -104,8 +93,8 @@ def test_the_table_of_changes_names_every_setting() -> None:
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_setting_changes_what_is_learned(train: Train, name: str) -> None:
     base, change = CHANGES[name]
-    before, after = _policy(train, **base), _policy(train, **base | change)
-    assert settings.differ(before["weights"], after["weights"]) or before["seats"] != after["seats"]
+    before, after = (settings.learned_policy(train, BASE | base | more) for more in ({}, change))
+    assert settings.differ(before[0], after[0]) or before[1] != after[1]
 
 
 @pytest.mark.parametrize("name", ["max_policies", "nash_solver", "psro_iterations", "keep"])
