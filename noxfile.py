@@ -63,7 +63,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite on the working tree; `-- tests/env -k parity` for a part of it."""
     session.install("-r", "requirements-dev.txt")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "auto", "--maxprocesses", "4"]))
 
 
 @nox.session

@@ -118,7 +118,7 @@ def test_the_two_commands_for_newcomers_are_marked() -> None:
     assert "bargain-train ppo" in marked["run"].splitlines()
     assert marked["test"].splitlines() == [
         "python -m pip install -r requirements-dev.txt",
-        "python -m pytest -q",
+        "python -m pytest -q -n auto --maxprocesses 4",
     ]
 
 
@@ -137,7 +137,7 @@ def test_command(
     if command.startswith("python -m pip install "):
         check_installation(command.removeprefix("python -m pip install "))
         return
-    if command == "python -m pytest -q":
+    if command == "python -m pytest -q -n auto --maxprocesses 4":
         return  # this suite
     command = command.replace("OTHER_RUN_ID", store.other_run_id).replace("RUN_ID", store.run_id)
     if "--resume" in command:
