@@ -24,7 +24,7 @@ def test_the_result_is_that_of_paired_games(capsys: pytest.CaptureFixture[str]) 
     outcome = json.loads(capsys.readouterr().out)
     assert list(outcome["opponents"]) == ["random", "greedy"]
     text = outcome["search"]["greedy"]
-    assert text == "search:random?num_simulations=10&c_puct=1.5&evaluation=rollout&gumbel=true"
+    assert text == "search:random?num_simulations=10&c_puct=1.5&evaluation=rollout&gumbel=true&considered=16"
     mini = load_policy("random", None).spec.from_dict(outcome["game"])  # type: ignore[attr-defined]
     greedy, searching, plain = (load_policy(name, mini) for name in ("greedy", text, "random"))
     with_search = play((greedy, searching), 60, 0, spec=mini).payoff[:, 1]
@@ -38,13 +38,16 @@ def test_the_result_is_that_of_paired_games(capsys: pytest.CaptureFixture[str]) 
     )
     stored = json.loads(Path("results/search.json").read_text(encoding="utf-8"))
     assert stored["opponents"] == outcome["opponents"]
+    seats = [outcome["opponents"]["greedy"][f"seat_{seat}"]["gain"] for seat in range(2)]
+    assert outcome["opponents"]["greedy"]["both_seats"]["gain"] == pytest.approx(np.mean(seats))
 
 
 def test_the_table_names_seats_and_gains(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FLAGS, "--output", "somewhere/found.json"]) == 0
     text = capsys.readouterr().out
     assert "95% interval" in text
-    assert text.count("│ random") == 2
+    assert text.count("│ random") == 3
+    assert "│ both" in text
     assert Path("somewhere/found.json").is_file()
 
 
@@ -64,3 +67,8 @@ def test_bad_flags_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert "exclude each other" in capsys.readouterr().err
     assert main([*FLAGS, "--checkpoint", "missing.pt"]) == 2
     assert "missing.pt" in capsys.readouterr().err
+    assert main([*FLAGS, "--output", "found.txt"]) == 2
+    assert "--output must be named *.json" in capsys.readouterr().err
+    Path("file").touch()
+    assert main([*FLAGS, "--output", "file/found.json"]) == 2
+    assert "file/found.json cannot be written" in capsys.readouterr().err

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bargain_env import GAMES as GAMES_BY_NAME
 from bargain_env import GameSpec, make_engine
 from bargain_env.reference import ReferenceGame
+from bargain_eval.exact import evaluate, tabular_game, uniform_profile
+from bargain_eval.exact.types import Types
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 from c_games import PufferGame, ScalarGame, compile_library  # noqa: E402
+from search_values import values_against_random  # noqa: E402
 
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 GAMES, STEPS = 7, 60
@@ -168,6 +172,21 @@ def test_the_benchmark_of_search_runs() -> None:
     pytest.importorskip("pyspiel")
     result = run("search.py", "--batch", "2", "--simulations", "4", "--repetitions", "1", "--seconds", "0")
     assert result.returncode == 0, result.stderr
+
+
+def test_the_benchmark_of_root_values_runs() -> None:
+    result = run("search_values.py", "--types", "4", "--hands", "32", "--settings", "num_simulations=4")
+    assert result.returncode == 0, result.stderr
+    assert len(table_rows(result.stdout)) == 3
+
+
+def test_the_best_responses_to_uniform_play_that_root_values_are_held_against() -> None:
+    spec = GAMES_BY_NAME["mini-b"]
+    game = tabular_game(spec)
+    types = Types(game.values, game.outside, game.chance)
+    earned = values_against_random(spec, types) @ game.chance
+    exact = evaluate(game, uniform_profile(game))
+    assert earned == pytest.approx(exact.payoffs[0] + exact.gains[0])
 
 
 def test_the_benchmark_of_gradient_variance_runs() -> None:

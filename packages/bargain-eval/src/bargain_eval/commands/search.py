@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +31,8 @@ class SearchCommandOptions(PlayOptions):
 
     The policy takes each seat against each opponent twice, once as it is and once searching before every move, on the
     same deals; the opponent never searches. The gain is the mean difference of its payoff (a share of the own total),
-    with the 95% interval of paired differences. Needs bargain-train, which brings the search.
+    for each seat and for the mean of both, with the 95% interval of paired differences. Needs bargain-train, which
+    brings the search.
 
     The search has a model of its opponent: by default the policy itself, without search; with --model another policy;
     with --know-opponent the one it meets. The result is written to OUTPUT as JSON.
@@ -55,6 +57,8 @@ class SearchCommandOptions(PlayOptions):
     """Simulations before each move."""
     use_gumbel: bool = False
     """Choose at the root by Gumbel noise and sequential halving instead of PUCT."""
+    considered: Annotated[int, Field(ge=1)] = 16
+    """Offers that the Gumbel root considers."""
     c_puct: Annotated[float, Field(ge=0)] = 1.5
     """Weight of exploration against payoffs in PUCT."""
     evaluation: Literal["rollout", "values"] = "rollout"
@@ -72,7 +76,7 @@ def search(options: SearchCommandOptions) -> int:
     """Plays what `options` names, writes and prints the result; returns the exit code 0.
 
     Raises:
-        ValueError: If a policy string does not fit, or bargain-train is missing.
+        ValueError: If a policy string does not fit, bargain-train is missing, or the file cannot be written.
     """
     device = resolve_device(options.device)
     named = options.game is not None or options.spec() != GameSpec()
@@ -83,12 +87,17 @@ def search(options: SearchCommandOptions) -> int:
     policy = load(options.checkpoint, options.spec() if named else None)
     spec: GameSpec = options.spec() if named else getattr(policy, "spec", GameSpec())
     opponents = options.opponents or (options.checkpoint,)
+    _check_writable(options.output)
     cells: dict[str, dict[str, Any]] = {name: {} for name in opponents}
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in opponents}
     for name, seat in progress([(name, seat) for name in opponents for seat in range(2)], "Searching"):
         opponent = load(name, spec)
         searching = load(_search_string(options, name), spec)
-        with_search, without = (_payoffs(own, opponent, seat, options, spec, device) for own in (searching, policy))
-        cells[name][f"seat_{seat}"] = _compared(with_search, without)
+        pair = np.stack([_payoffs(own, opponent, seat, options, spec, device) for own in (searching, policy)])
+        cells[name][f"seat_{seat}"] = _compared(*pair)
+        found[name].append(pair)
+    for name, (first, second) in found.items():
+        cells[name]["both_seats"] = _compared(*((first + second) / 2))
     outcome = {
         "policy": options.checkpoint,
         "search": {name: _search_string(options, name) for name in opponents},
@@ -97,7 +106,6 @@ def search(options: SearchCommandOptions) -> int:
         "num_games": options.num_games,
         "opponents": cells,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.output, outcome)
     if options.json:
         sys.stdout.write(dump_json(outcome | {"file": options.output}) + "\n")
@@ -107,6 +115,18 @@ def search(options: SearchCommandOptions) -> int:
     return 0
 
 
+def _check_writable(path: Path) -> None:
+    """Raises ValueError if `path` cannot be written, before anything is played; makes its folder."""
+    if path.suffix != ".json":
+        raise ValueError(f"--output must be named *.json, got {path}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}.") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written: its folder is read-only.")
+
+
 def _search_string(options: SearchCommandOptions, opponent: str) -> str:
     settings: dict[str, Any] = {
         "num_simulations": options.num_simulations,
@@ -114,7 +134,7 @@ def _search_string(options: SearchCommandOptions, opponent: str) -> str:
         "evaluation": options.evaluation,
     }
     if options.use_gumbel:
-        settings["gumbel"] = "true"
+        settings |= {"gumbel": "true", "considered": options.considered}
     if (model := opponent if options.know_opponent else options.model) is not None:
         settings["opponent"] = model
     return f"search:{options.checkpoint}?{urlencode(settings)}"
@@ -152,7 +172,7 @@ def _table(outcome: dict[str, Any]) -> Table:
         for seat, cell in seats.items():
             shown = (f"{cell[key]:.4f}{_error(cell[f'{key}_se'])}" for key in ("without_search", "with_search", "gain"))
             interval = " to ".join(f"{end:+.4f}" for end in cell.get("gain_interval", ()))
-            table.add_row(name, seat[-1], *shown, interval)
+            table.add_row(name, seat.removeprefix("seat_").removesuffix("_seats"), *shown, interval)
     return table
 
 
