@@ -42,6 +42,21 @@ def test_the_result_is_that_of_paired_games(capsys: pytest.CaptureFixture[str]) 
     assert outcome["opponents"]["greedy"]["both_seats"]["gain"] == pytest.approx(np.mean(seats))
 
 
+def test_it_says_what_the_searches_were_like(capsys: pytest.CaptureFixture[str]) -> None:
+    """A searcher that knows its opponent earns what it expects; moves tell something of the hand."""
+    flags = ("--game", "mini-c", "--num-games", "2000", "--opponents", "fair_split", "--know-opponent", "--json")
+    assert main([*FLAGS, *flags]) == 0
+    cells = json.loads(capsys.readouterr().out)["opponents"]["fair_split"]
+    for seat in range(2):
+        log = cells[f"seat_{seat}"]["search"]
+        assert log["expected"] == pytest.approx(log["earned"], abs=0.03)
+        assert log["simulations"] == 10 * sum(at["searches"] for at in log["decisions"].values())
+        assert log["simulations_per_second"] == pytest.approx(log["simulations"] / log["seconds"])
+    assert cells["seat_0"]["search"]["decisions"]["0"]["searches"] == 2000
+    before, after = (cells[f"seat_{seat}"]["search"]["decisions"][str(seat)]["effective_hands"] for seat in range(2))
+    assert 0 < after < before <= 1
+
+
 def test_the_table_names_seats_and_gains(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FLAGS, "--output", "somewhere/found.json"]) == 0
     text = capsys.readouterr().out

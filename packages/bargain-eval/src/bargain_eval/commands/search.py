@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlencode
 
 import numpy as np
@@ -18,7 +18,7 @@ from rich.table import Table
 from bargain_eval.arena import play
 from bargain_eval.commands.common import PlayOptions, console, progress
 from bargain_eval.files import dump_json, write_json
-from bargain_eval.game_rows import standard_error
+from bargain_eval.game_rows import GameRows, standard_error
 from bargain_eval.policy import Policy
 from bargain_eval.registry import load_policy, resolve_device
 
@@ -35,7 +35,8 @@ class SearchCommandOptions(PlayOptions):
     brings the search.
 
     The search has a model of its opponent: by default the policy itself, without search; with --model another policy;
-    with --know-opponent the one it meets. The result is written to OUTPUT as JSON.
+    with --know-opponent the one it meets. The result is written to OUTPUT as JSON, with what the searches were like:
+    simulations a second, how many hands the belief still spreads over, and what the searcher expected and earned.
 
     For instance
         bargain-eval search --checkpoint checkpoints/ppo/best.pt --num-simulations 100 --use-gumbel --c-puct 1.5
@@ -93,8 +94,10 @@ def search(options: SearchCommandOptions) -> int:
     for name, seat in progress([(name, seat) for name in opponents for seat in range(2)], "Searching"):
         opponent = load(name, spec)
         searching = load(_search_string(options, name), spec)
-        pair = np.stack([_payoffs(own, opponent, seat, options, spec, device) for own in (searching, policy)])
-        cells[name][f"seat_{seat}"] = _compared(*pair)
+        games = [_play(own, opponent, seat, options, spec, device) for own in (searching, policy)]
+        pair = np.stack([rows.payoff[:, [seat, 1 - seat]] for rows in games])
+        log = cast("Any", searching).log.to_dict()
+        cells[name][f"seat_{seat}"] = _compared(*pair) | {"search": log | _promised(log, games[0], seat)}
         found[name].append(pair)
     for name, (first, second) in found.items():
         cells[name]["both_seats"] = _compared(*((first + second) / 2))
@@ -140,13 +143,19 @@ def _search_string(options: SearchCommandOptions, opponent: str) -> str:
     return f"search:{options.checkpoint}?{urlencode(settings)}"
 
 
-def _payoffs(
+def _play(
     own: Policy, opponent: Policy, seat: int, options: SearchCommandOptions, spec: GameSpec, device: str
-) -> NDArray[np.float64]:
-    """Returns `[num_games, 2]`: the payoffs of `own` in `seat`, and of `opponent`."""
+) -> GameRows:
     policies = (own, opponent) if seat == 0 else (opponent, own)
-    rows = play(policies, options.num_games, options.seed, spec=spec, device=device)
-    return rows.payoff[:, [seat, 1 - seat]]
+    return play(policies, options.num_games, options.seed, spec=spec, device=device)
+
+
+def _promised(log: dict[str, Any], rows: GameRows, seat: int) -> dict[str, float]:
+    """Returns what the searcher expected at its first move, and what it then earned in those games."""
+    moved = rows.decisions > seat
+    if seat not in log["decisions"]:
+        return {}
+    return {"expected": log["decisions"][seat]["root_value"], "earned": float(rows.payoff[moved, seat].mean())}
 
 
 def _compared(with_search: NDArray[np.float64], without: NDArray[np.float64]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Legend: `B` rows, `G` rows of one decision, `A` actions, `K` offers, `O` feature
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from bargain_eval.policy import (
 from bargain_eval.registry import load_policy
 
 from bargain_train.search.beliefs import BeliefOptions, effective_sample_size, posterior, prior_hands, rejuvenate
+from bargain_train.search.log import SearchLog
 from bargain_train.search.opponent import AskedOpponent, Hands, Opponent, TabledOpponent
 from bargain_train.search.rules import Rules
 from bargain_train.search.search import Evaluation, Searched, Searcher
@@ -77,6 +79,7 @@ class SearchPolicy:
 
     Attributes:
         spec: The game.
+        log: What its searches were like so far.
 
     Raises:
         ValueError: If a policy does not tell its probabilities, or is of another game.
@@ -101,6 +104,7 @@ class SearchPolicy:
         for member in (*self._own, *(each for models in self._models for each, _ in models)):
             _checked(member)
         self._opponents: dict[int, Opponent] = {}
+        self.log = SearchLog()
         self._seed, self._rng = seed, np.random.default_rng(seed)
 
     def get_action(
@@ -154,7 +158,8 @@ class SearchPolicy:
         padded, which = torch.unique(torch.nn.functional.pad(offers, (1, 0)), dim=0, return_inverse=True)
         histories = padded[:, 1:]
         weight = posterior(opponent, histories, options.belief)
-        worn = effective_sample_size(weight) < options.belief.least_ess * opponent.num_hands
+        effective = effective_sample_size(weight) / opponent.num_hands
+        worn = effective < options.belief.least_ess
         result = []
         for fresh in (False, True):
             chosen = torch.nonzero(worn if fresh else ~worn)[:, 0]
@@ -181,7 +186,11 @@ class SearchPolicy:
                     evaluation=options.evaluation,
                     solve_last=options.solve_last,
                 )
-                result.append((index, searcher.search(offers[index], belief[place[part]], options.num_simulations)))
+                start = time.perf_counter()
+                found = searcher.search(offers[index], belief[place[part]], options.num_simulations)
+                seconds = time.perf_counter() - start
+                self.log.add(decision, found.value, found.visits, effective[which[index]], seconds)
+                result.append((index, found))
         return result
 
     def _opponent(self, seat: int) -> Opponent:
