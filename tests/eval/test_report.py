@@ -110,7 +110,7 @@ def test_every_anchor_leads_somewhere_and_is_unique(page: str) -> None:
 
 def test_every_figure_has_words_a_caption_and_its_numbers(page: str) -> None:
     figures = re.findall(r"<figure id.*?</figure>", page, re.S)
-    assert len(figures) == 3 + 6
+    assert len(figures) == 3 + 1 + 6
     for figure in figures:
         assert re.search(r'<svg[^>]* role="img" aria-label="[^"]{30,}"', figure)
         assert re.search(r"<figcaption>.{20,}</figcaption>", figure)

@@ -83,7 +83,7 @@ def column(table: Any, index: int) -> list[str]:
 
 def test_it_loads_whole_and_asks_for_nothing_else(page: Any) -> None:
     assert page.title() == "Bargaining report"
-    assert page.locator("figure svg").count() == 1 + 1 + 6
+    assert page.locator("figure svg").count() == 1 + 1 + 1 + 6
     assert page.locator("nav a").count() == page.locator("main > section").count()
     for link in page.locator("nav a").all():
         link.click()

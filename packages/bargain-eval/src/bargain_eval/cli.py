@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `bargain-eval` with `argv` (the arguments of the process if None) and returns the exit code."""
     from bargain_eval.commands.baselines import BaselinesOptions, baselines
     from bargain_eval.commands.best_response import BestResponseOptions, best_response
+    from bargain_eval.commands.compare import CompareOptions, compare
     from bargain_eval.commands.crossplay import CrossplayOptions, crossplay
     from bargain_eval.commands.exact import ExactOptions, exact
     from bargain_eval.commands.metagame import MetagameOptions, metagame
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Command] = {
         "baselines": (BaselinesOptions, baselines),
         "best-response": (BestResponseOptions, best_response),
+        "compare": (CompareOptions, compare),
         "crossplay": (CrossplayOptions, crossplay),
         "exact": (ExactOptions, exact),
         "metagame": (MetagameOptions, metagame),

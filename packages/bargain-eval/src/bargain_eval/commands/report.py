@@ -20,10 +20,10 @@ class ReportOptions:
     """Write stored runs and cross-play matrices as one HTML page to look at.
 
     The page needs nothing but a browser: no network, no other file. It shows, as far as the inputs have it: the
-    leaderboard, learning curves with bands over seeds, populations over time; and of each cross-play file the payoffs
-    of both seats, welfare against fairness with what the game allows, equilibrium mixtures, regrets, agreement rates,
-    game lengths, and a sample of the games to read move by move. Every figure has its numbers beside it. The same
-    inputs give the same file, byte for byte.
+    leaderboard, learning curves with bands over seeds, populations over time, algorithms compared over seeds; and of
+    each cross-play file the payoffs of both seats, welfare against fairness with what the game allows, equilibrium
+    mixtures, regrets, agreement rates, game lengths, and a sample of the games to read move by move. Every figure has
+    its numbers beside it. The same inputs give the same file, byte for byte.
 
     For instance
         bargain-eval report results/report.html
@@ -44,6 +44,9 @@ class ReportOptions:
     solvers: tuple[str, ...] = ()
     """How the meta-game is solved, e.g. max_welfare cce; regrets are those of the first (default: all, mene first,
     which can take a minute with 20 policies)."""
+    threshold: float | None = None
+    """The payoff of evaluations whose cost in steps and seconds is compared (default: where the middle group of runs
+    ends, of two groups the weaker one)."""
     json: bool = False
     """Print one JSON object instead of a sentence."""
 
@@ -62,7 +65,10 @@ def report(options: ReportOptions) -> int:
     source = find(options.inputs, options.results_dir)
     choices = Choices(options.games, options.solvers, progress)
     with silent_libraries():
-        page = report_page(source, title=options.title, command=_command(options), choices=choices).encode()
+        text = report_page(
+            source, title=options.title, command=_command(options), choices=choices, threshold=options.threshold
+        )
+    page = text.encode()
     with replace_file(options.out) as file:
         file.write(page)
     path = options.out.resolve()
@@ -86,7 +92,13 @@ def _check_out(out: Path) -> None:
 def _command(options: ReportOptions) -> str:
     """Returns the command line, without the name of the file, so that the page does not depend on it."""
     words = ["bargain-eval", "report", "OUT.html", *options.inputs]
-    flags = {"--results-dir": Path("results"), "--title": "Bargaining report", "--games": 20, "--solvers": ()}
+    flags = {
+        "--results-dir": Path("results"),
+        "--title": "Bargaining report",
+        "--games": 20,
+        "--solvers": (),
+        "--threshold": None,
+    }
     for flag, default in flags.items():
         value = getattr(options, flag[2:].replace("-", "_"))
         if value != default:

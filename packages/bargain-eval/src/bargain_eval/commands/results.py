@@ -19,7 +19,14 @@ from bargain_eval.results.layout import FINAL_EVAL, Metadata, stored_policies
 from bargain_eval.results.metadata import Status
 from bargain_eval.results.metrics import read_metrics
 from bargain_eval.results.store import ExportFormat
-from bargain_eval.results.views import Leaderboard, final_metric_names, flatten, game_name, opponent_and_seat
+from bargain_eval.results.views import (
+    LOWER_BOUND_WARNING,
+    Leaderboard,
+    final_metric_names,
+    flatten,
+    game_name,
+    opponent_and_seat,
+)
 
 Outcome = dict[str, Any]
 """What an action found, in JSON's types once made plain."""
@@ -170,7 +177,7 @@ def _notes(board: Leaderboard, options: ResultsOptions) -> list[str]:
         runs, are = ("runs", "are") if board.left_off > 1 else ("run", "is")
         notes.append(f"{board.left_off} completed {runs} without {board.metric} {are} left off.")
     if options.minimize and board.metric == "final_metrics.nash_conv_lower":
-        notes.append("A small lower bound does not make NashConv small: rank by final_metrics.nash_conv_upper.")
+        notes.append(LOWER_BOUND_WARNING)
     return notes
 
 

@@ -50,6 +50,24 @@ def find(inputs: Sequence[str], results_dir: Path) -> Source:
     Raises:
         ValueError: If an input is none of these, or there is nothing to show.
     """
+    runs, files = _named(inputs, results_dir)
+    if not runs and not files:
+        where = ", ".join(inputs) or results_dir
+        raise ValueError(f"there is nothing to report: no stored run and no cross-play file in {where}.")
+    return Source(runs=runs, crossplays=tuple((file.name, read_crossplay(file)) for file in files))
+
+
+def find_runs(inputs: Sequence[str], results_dir: Path) -> tuple[Metadata, ...]:
+    """Returns the runs alone that `find` would, without reading any cross-play; none if there are none.
+
+    Raises:
+        ValueError: If an input is nothing that `find` takes.
+    """
+    return _named(inputs, results_dir)[0]
+
+
+def _named(inputs: Sequence[str], results_dir: Path) -> tuple[tuple[Metadata, ...], tuple[Path, ...]]:
+    """Returns the runs by run id, and the cross-play files in the order given."""
     runs: dict[str, Metadata] = {}
     files: dict[Path, None] = {}
     for name in inputs or [str(results_dir)]:
@@ -66,13 +84,7 @@ def find(inputs: Sequence[str], results_dir: Path) -> Source:
             raise ValueError(f"there is no file or folder {name!r}.")
         else:
             _add(runs, run_folder(results_dir, name))
-    if not runs and not files:
-        where = ", ".join(inputs) or results_dir
-        raise ValueError(f"there is nothing to report: no stored run and no cross-play file in {where}.")
-    return Source(
-        runs=tuple(runs[key] for key in sorted(runs)),
-        crossplays=tuple((file.name, read_crossplay(file)) for file in files),
-    )
+    return tuple(runs[key] for key in sorted(runs)), tuple(files)
 
 
 def _add(runs: dict[str, Metadata], folder: Path) -> None:

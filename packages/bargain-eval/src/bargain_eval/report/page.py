@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import matplotlib
 
+from bargain_eval.report.comparison_section import comparison_sections
 from bargain_eval.report.content import Section
 from bargain_eval.report.crossplay_sections import Choices, crossplay_sections
 from bargain_eval.report.data import Source
@@ -18,7 +19,7 @@ from bargain_eval.versions import software_versions
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def report_page(source: Source, *, title: str, command: str, choices: Choices) -> str:
+def report_page(source: Source, *, title: str, command: str, choices: Choices, threshold: float | None = None) -> str:
     """Returns the HTML page about `source`; the same source gives the same text.
 
     Args:
@@ -26,11 +27,12 @@ def report_page(source: Source, *, title: str, command: str, choices: Choices) -
         title: The heading of the page.
         command: The command line that makes it, for the footer.
         choices: What is shown of the matrices.
+        threshold: The payoff whose cost is compared; None is where the middle group of runs ends.
 
     Raises:
         ValueError: If a solver is unknown, or the games of a matrix are missing or damaged.
     """
-    sections = list(run_sections(source.runs))
+    sections = [*run_sections(source.runs), *comparison_sections(source.runs, threshold)]
     for index, (file, matrix) in enumerate(source.crossplays, 1):
         suffix = f": {file}" if len(source.crossplays) > 1 else ""
         sections += crossplay_sections(f"crossplay-{index}", file, suffix, matrix, choices)

@@ -57,7 +57,7 @@ def learning_curves(
             if metric in LOGARITHMIC:
                 _logarithmic(axes)
             _levels(axes, levels.get(metric, {}))
-        handles = [_handle(index, label) for index, label in enumerate(groups)]
+        handles = [legend_line(index, label) for index, label in enumerate(groups)]
         corner = (0, 1 + 34 / height)
         columns = max(1, min(3, int(width // (60 + 7 * max(len(handle.get_label()) for handle in handles)))))
         figure.legend(handles=handles, loc="lower left", bbox_to_anchor=corner, ncols=columns, borderaxespad=0)
@@ -66,11 +66,11 @@ def learning_curves(
 
 def _curves(axes: Any, curves: Sequence[Curve | None]) -> None:
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: _steps(step)))
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: steps_text(step)))
     for index, curve in enumerate(curves):
         if curve is None:
             continue
-        colour, dashes = _look(index)
+        colour, dashes = look_of(index)
         low, high = curve.band()
         if len(curve.seeds) > 1:
             axes.fill_between(curve.steps, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -106,17 +106,20 @@ def _levels(axes: Any, levels: Mapping[str, float]) -> None:
             )  # fmt: skip
 
 
-def _look(index: int) -> tuple[str, str]:
+def look_of(index: int) -> tuple[str, str]:
+    """Returns the colour and the dashes of the group with this place among those of its contest."""
     count = len(svg.SERIES)
     return svg.SERIES[index % count], svg.DASHES[index // count % len(svg.DASHES)]
 
 
-def _handle(index: int, label: str) -> Any:
-    colour, dashes = _look(index)
+def legend_line(index: int, label: str) -> Any:
+    """Returns the line that stands for such a group in a legend, with its label."""
+    colour, dashes = look_of(index)
     return matplotlib.lines.Line2D([], [], color=colour, linestyle=dashes, label=svg.label(label, 70))
 
 
-def _steps(step: float) -> str:
+def steps_text(step: float) -> str:
+    """Returns a number of steps as axes write it, e.g. `1.5 M`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(step) >= size:
             return f"{step / size:g} {unit}"
@@ -143,7 +146,7 @@ def population(
             axes.set_title(title, loc="left")
             axes.set_xlabel("environment steps")
             axes.set_ylabel("share in the mixture" if index == 0 else "")
-            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: _steps(step)))
+            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda step, _: steps_text(step)))
             edges = [*steps, steps[-1] + max(1, (steps[-1] - steps[0]) // max(1, len(steps) - 1))]  # the last one lasts
             drawn = np.hstack([shares, shares[:, -1:]])
             top = np.cumsum(drawn, axis=0)

@@ -14,6 +14,9 @@ from bargain_eval.results.layout import Metadata
 DEFAULT_METRIC = "final_metrics.pool_payoff"
 """Mean payoff over both seats against the fixed pool, on held-out deals; in one-seat runs, against their opponent."""
 
+LOWER_BOUND_WARNING = "A small lower bound does not make NashConv small: rank by final_metrics.nash_conv_upper."
+"""What a reader of a ranking by the smallest `final_metrics.nash_conv_lower` has to know."""
+
 
 @dataclass(frozen=True)
 class Leaderboard:
