@@ -209,6 +209,14 @@ def executors(session: nox.Session, library: str) -> None:
     session.run("python", "-m", "pytest", "-q", "tests/eval/test_executor.py", "-k", library)
 
 
+@nox.session
+def llm_peer(session: nox.Session) -> None:
+    """Games against a real server of language models: `transformers serve` with two tiny ones, which are made here."""
+    packages = ("./packages/bargain-env", "./packages/bargain-eval[torch]", "./packages/bargain-train")
+    session.install("-c", CONSTRAINTS, "pytest", "transformers[serving]", *packages)
+    session.run("python", "-m", "pytest", "-q", "tests/eval/llm_peer.py", *session.posargs)
+
+
 def _fresh_environment(session: nox.Session, *wheels: str) -> str:
     """Returns the Python of a new virtual environment that holds `wheels` and what they need, outside this tree."""
     work = ROOT / session.create_tmp()

@@ -11,8 +11,10 @@ from bargain_env.spec import GAMES, GameSpec
 from bargain_eval.arena import play
 from bargain_eval.cli import main
 from bargain_eval.commands import play as play_command
-from bargain_eval.commands.play import PlayGameOptions, play_game
-from bargain_eval.llm.prompt import PlayerView, describe_state, reply_format, rules
+from bargain_eval.commands.play import PlayGameOptions, play_game, reply_format
+from bargain_eval.llm.prompt import load_prompt
+from bargain_eval.llm.reply import read_reply
+from bargain_eval.llm.view import PlayerView
 from bargain_eval.mixture import Mixture
 from bargain_eval.policy import Policy
 from bargain_eval.registry import load_policy
@@ -85,14 +87,25 @@ def test_the_words_are_those_of_the_prompt(monkeypatch: pytest.MonkeyPatch, caps
     game.play(start.offer_keeping((5, 3, 1)))
     game.play(int(load_policy("tough").get_action(game.observation(), game.action_mask())))
     answered = PlayerView.from_observation(spec, game.observation())
-    assert count(rules(spec, 0)) == count(reply_format(spec)) == 2  # at the start, and after "help"
-    assert count(describe_state(start)) == 1
-    assert count(describe_state(answered)) == 2
+    prompt = load_prompt()
+    assert count(prompt.rules(spec, 0)) == count(reply_format(spec)) == 2  # at the start, and after "help"
+    assert count(prompt.state(start)) == 1
+    assert count(prompt.state(answered)) == 2
     assert count("An offer needs 3 numbers") == count("You cannot keep 8 of item A: there are 7.") == 1
     assert count("You accepted the offer of move 2") == 1
     for seat in (0, 1):
         assert count(" ".join(map(str, game.values[seat]))) == 1  # both hands, at the end only
         assert count(f"{game.bundle_value(seat, game.offer) / game.totals[seat]:.3f}") >= 1
+
+
+@pytest.mark.parametrize("spec", [GameSpec(), GAMES["mini-a"], GameSpec(item_quantities=(3,)), GameSpec((1, 2, 1, 2))])
+def test_the_example_of_the_reply_format_is_a_legal_offer(spec: GameSpec) -> None:
+    view = PlayerView(spec, 0, (1,) * spec.num_items, 1)
+    example = next(line for line in reply_format(spec).splitlines() if line.startswith("OFFER"))
+    action = read_reply(view, example).action
+    assert action is not None
+    assert list(view.bundle(action)) == [int(count) for count in example.split()[1:]]
+    assert f"{view.bundle(action)[0]} of item A" in reply_format(spec)
 
 
 def ending(values: list[list[int]], outside: list[int], moves: list[int], seat: int = 0) -> str:

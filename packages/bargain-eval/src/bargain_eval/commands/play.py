@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import sys
@@ -11,14 +12,16 @@ from typing import Annotated, Any, Literal, TextIO
 
 import numpy as np
 from bargain_env.reference import DEAL, ReferenceGame
+from bargain_env.spec import GameSpec
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from bargain_eval.commands.common import PIPE_WIDTH
 from bargain_eval.files import dump_json
 from bargain_eval.game_options import GameOptions
-from bargain_eval.llm.prompt import PlayerView, bundle_text, describe_state, item_names, reply_format, rules
+from bargain_eval.llm.prompt import load_prompt
 from bargain_eval.llm.reply import read_reply
+from bargain_eval.llm.view import PlayerView, bundle_text, item_names, listed
 from bargain_eval.measures import study_deals
 from bargain_eval.policy import HasMemory, Policy, to_numpy
 from bargain_eval.registry import load_policy, resolve_device
@@ -34,8 +37,8 @@ class PlayGameOptions(GameOptions):
 
     You see your own values and your outside offer, and say OFFER 5 3 1 (what you keep; the other player gets the rest),
     ACCEPT or WALK. `help` shows the rules, `quit` or Ctrl-D leaves the table. Both hands are shown at the end of a
-    game, with what each player got and what would have been best for both together. Everything you are told is
-    what a language model is told in the same place.
+    game, with what each player got and what would have been best for both together. The rules and the state are
+    told in the words that language models are told; only their replies have another form.
 
     For instance
         bargain-eval play --against pretrained
@@ -74,7 +77,7 @@ def play_game(options: PlayGameOptions) -> int:
     out = sys.stderr if options.json else sys.stdout
     finished: list[ReferenceGame] = []
     code = 0
-    _say(out, rules(spec, options.seat), "", reply_format(spec), "", "Or say help or quit.")
+    _say(out, load_prompt().rules(spec, options.seat), "", reply_format(spec), "", "Or say help or quit.")
     try:
         for index in _game_numbers(options.games, out):
             _say(out, "", f"=== Game {index + 1}, seed {seed}, against {options.against} ===", "")
@@ -91,6 +94,22 @@ def play_game(options: PlayGameOptions) -> int:
         record = {"game": options.spec().to_dict(), "against": options.against, "seat": options.seat, "seed": seed}
         sys.stdout.write(dump_json(record | {"games": [_record(n, game) for n, game in enumerate(finished)]}) + "\n")
     return code
+
+
+def reply_format(spec: GameSpec) -> str:
+    """Returns how a person says a move; `read_reply` understands it."""
+    kept = [math.ceil(0.7 * quantity) for quantity in spec.item_quantities]
+    counts = " ".join(map(str, kept))
+    named = listed([f"{count} of item {name}" for count, name in zip(kept, item_names(spec), strict=True)])
+    return (
+        "Say your move on a line of its own, as the last line of your reply. It is one of:\n"
+        f"OFFER {counts}\n"
+        "ACCEPT\n"
+        "WALK\n"
+        f"The numbers of an offer are the units that YOU keep, in the order {' '.join(item_names(spec))}, "
+        f"here {named}. "
+        "The other player gets the rest."
+    )
 
 
 def _game_numbers(games: int | None, out: TextIO) -> Iterator[int]:
@@ -125,13 +144,14 @@ def _play_one(game: ReferenceGame, seat: int, opponent: Policy, seed: int, index
 
 def _ask_move(view: PlayerView, out: TextIO) -> int:
     """Returns the person's move; what cannot be played is asked again, with the reason."""
-    _say(out, describe_state(view))
+    prompt = load_prompt()
+    _say(out, prompt.state(view))
     while True:
         line = _ask("> ", out)
         if line.lower() in ("quit", "exit", "q"):
             raise _Left
         if line.lower() in ("help", "h", "?"):
-            _say(out, "", rules(view.spec, view.seat), "", reply_format(view.spec), "", describe_state(view))
+            _say(out, "", prompt.rules(view.spec, view.seat), "", reply_format(view.spec), "", prompt.state(view))
             continue
         reply = read_reply(view, line)
         if reply.action is not None:

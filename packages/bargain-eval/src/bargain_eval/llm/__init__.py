@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bargain_eval.llm.prompt import PlayerView, describe_state, reply_format, rules
-from bargain_eval.llm.reply import Reply, read_reply
+from bargain_eval.llm.prompt import Prompt, load_prompt
+from bargain_eval.llm.reply import Reply, read_reply, reply_schema
+from bargain_eval.llm.view import PlayerView
 
-__all__ = ["PlayerView", "Reply", "describe_state", "read_reply", "reply_format", "rules"]
+__all__ = ["PlayerView", "Prompt", "Reply", "load_prompt", "read_reply", "reply_schema"]

@@ -1,226 +1,251 @@
-"""What a player is told, in words: the rules, and the state of the game as that player sees it.
+"""What a language model is told: the rules and the reply format, the state before a move, and why a reply was no move.
 
-Everything is said from the speaker's side: bundles are what "you" would get, values and outside offers are points, and
-moves are numbered from 1. A player is told every fact that it has and none that it has not: not the other player's
-values, outside offer or total. Pure functions of the view, hence the same text for the same position.
+The words stand in template files (jinja2), one per variant, with four blocks: `rules`, `reply`, `state` and `retry`.
+A template is told the game and the player's view and nothing else, so no prompt can hold what the player does not know,
+and the same position has the same text. Templates run in jinja2's sandbox.
 
-Legend: `I` item types, `D` = `max_turns` moves, `O` features of the history observation.
+Legend: `I` item types.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
+import hashlib
 from collections.abc import Sequence
-from typing import Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from bargain_env.spec import OUTSIDE_UNITS, GameSpec
-from numpy.typing import ArrayLike
 
-PROMPT_VERSION = "1"
-"""Changes whenever a text of this module does, so that stored results say which words were used."""
+from bargain_eval.llm.view import PlayerView, bundle_text, item_names
+
+if TYPE_CHECKING:
+    import jinja2
+    from jinja2 import nodes
+
+PROMPTS = ("baseline", "compact", "minimal")
+"""The variants that come with the package."""
+
+_FOLDER = Path(__file__).parent / "prompts"
+
+
+class _Item(NamedTuple):
+    """An item type in a template; the value is the player's, None before its hand is known."""
+
+    name: str
+    quantity: int
+    value: int | None
+
+
+class _Offer(NamedTuple):
+    """An offer in a template: its move from 1, who made it, and the units `[I]` for the player and the other one."""
+
+    number: int
+    mine: bool
+    kept: tuple[int, ...]
+    rest: tuple[int, ...]
+    worth: int
 
 
 @dataclasses.dataclass(frozen=True)
-class PlayerView:
-    """What one player knows of a game.
+class Prompt:
+    """The words of one variant; `load_prompt` reads it from a file.
 
     Attributes:
-        spec: The game.
-        seat: The player's seat, 0 or 1.
-        values: What one unit of each item type is worth to the player, in points.
-        outside: The player's outside offer, in points.
-        offers: The moves so far, which are all offers, as indices (the bundle that seat 1 receives).
+        name: Name of the variant: that of the file without its ending.
+        sha256: Hash of the file's bytes, in hexadecimal, which says which words were used.
+        text: The template.
     """
 
-    spec: GameSpec
-    seat: int
-    values: tuple[int, ...]
-    outside: int
-    offers: tuple[int, ...] = ()
+    name: str
+    sha256: str
+    text: str = dataclasses.field(repr=False)
 
-    @classmethod
-    def from_observation(cls, spec: GameSpec, observation: ArrayLike) -> Self:
-        """Reads the view from one history observation `[O]`.
+    def rules(self, spec: GameSpec, seat: int) -> str:
+        """Returns the rules of the game for the player in `seat`."""
+        return self._render("rules", _game_facts(spec, seat))
 
-        Raises:
-            ValueError: If it is no history observation of this game, or that of a finished game.
-        """
-        spec = spec.with_observation("history")
-        row = np.asarray(observation, dtype=np.float64)
-        if row.shape != (spec.observation_dim,):
-            raise ValueError(
-                f"observation must be one history observation of {spec.observation_dim} features, got {row.shape}."
-            )
-        seen = spec.read_observation(row)
-        if not seen.total:
-            raise ValueError("observation is that of a finished game, which nobody plays on.")
-        slots = row[spec.slices["history"]].reshape(-1, spec.num_items)
-        received = np.rint(slots[slots[:, 0] >= 0] * spec.item_quantities).astype(np.int64)
-        seat = int(seen.seat)
-        to_seat_1 = received if seat else np.asarray(spec.item_quantities) - received
-        offers = tuple(spec.encode_offer(to_seat_1).tolist())
-        return cls(spec, seat, tuple(seen.values.tolist()), int(seen.outside), offers)
+    def system(self, spec: GameSpec, seat: int) -> str:
+        """Returns what the player in `seat` is told once: the rules, and the form of its replies."""
+        return f"{self.rules(spec, seat)}\n\n{self._render('reply', _game_facts(spec, seat))}"
 
-    @property
-    def total(self) -> int:
-        """What everything on the table is worth to the player, in points."""
-        return self.worth(self.spec.item_quantities)
-
-    @property
-    def my_turn(self) -> bool:
-        """True if the player is to move."""
-        return len(self.offers) % 2 == self.seat
-
-    @property
-    def can_offer(self) -> bool:
-        """True if the move to come may be an offer: it is not the last of the game."""
-        return len(self.offers) < self.spec.max_turns - 1
-
-    def worth(self, bundle: Sequence[int]) -> int:
-        """Returns what `bundle` `[I]` is worth to the player, in points."""
-        return sum(value * count for value, count in zip(self.values, bundle, strict=True))
-
-    def bundle(self, offer: int) -> tuple[int, ...]:
-        """Returns the units `[I]` that the player gets under `offer`."""
-        to_seat_1 = self.spec.offers[offer].tolist()
-        return tuple(to_seat_1) if self.seat else self.rest(to_seat_1)
-
-    def offer_keeping(self, bundle: Sequence[int]) -> int:
-        """Returns the offer under which the player gets `bundle` `[I]`.
+    def state(self, view: PlayerView) -> str:
+        """Returns what the player is told before each of its moves: its hand, all offers so far, and the moves left.
 
         Raises:
-            ValueError: If it holds more of an item type than there is, or less than nothing.
+            ValueError: If the player is not to move.
         """
-        return int(self.spec.encode_offer(bundle if self.seat else self.rest(bundle)))
+        if not view.my_turn:
+            raise ValueError(f"the state is told to the player to move, which seat {view.seat} is not.")
+        return self._render("state", _state_facts(view))
 
-    def rest(self, bundle: Sequence[int]) -> tuple[int, ...]:
-        """Returns the units `[I]` that `bundle` leaves on the table."""
-        return tuple(q - count for q, count in zip(self.spec.item_quantities, bundle, strict=True))
+    def retry(self, problem: str) -> str:
+        """Returns what the player is told after a reply that is no move, with the reason, which is a sentence."""
+        return self._render("retry", {"problem": problem})
 
-
-def item_names(spec: GameSpec) -> tuple[str, ...]:
-    """Returns the names of the item types: A, B, C and so on."""
-    return tuple("ABCDEFGH"[: spec.num_items])
-
-
-def bundle_text(spec: GameSpec, bundle: Sequence[int]) -> str:
-    """Returns a bundle `[I]` in words, such as "5 A, 3 B and 1 C"; types of which it holds none are left out."""
-    if tuple(bundle) == spec.item_quantities:
-        return "everything"
-    parts = [f"{count} {name}" for count, name in zip(bundle, item_names(spec), strict=True) if count]
-    return _listed(parts) if parts else "nothing"
+    def _render(self, block: str, facts: dict[str, Any]) -> str:
+        template = _compiled(self.text)
+        try:
+            return "".join(template.blocks[block](template.new_context(facts))).strip()
+        except Exception as error:  # a template can raise anything
+            raise ValueError(f"Prompt {self.name!r} fails in its block {block!r}: {_reason(error)}.") from error
 
 
-def rules(spec: GameSpec, seat: int) -> str:
-    """Returns the rules as the player in `seat` is told them once, before the first move."""
-    items = _listed([f"{q} of item {name}" for q, name in zip(spec.item_quantities, item_names(spec), strict=True)])
-    own, other = ("the odd", "the even") if seat == 0 else ("the even", "the odd")
-    last = "The other player makes" if seat == 0 else "You make"
-    order = "You move first." if seat == 0 else "The other player moves first."
-    range_text = f"a whole number of points from {spec.min_value} to {spec.max_value}"
-    paragraphs = [
-        f"You bargain with one other player over a pool of items: {items}.",
-        f"Values. To each player, one unit of each item is worth {range_text}, drawn evenly at random, for each player "
-        "and item independently. You know your own values only, and the other player knows its own only.",
-        "Outside offers. Each player also has a private outside offer: the points it gets if there is no deal. It is a "
-        f"whole number drawn evenly from {_outside_law(spec)}, for each player independently.",
-        f"Moves. {order} Then the players take turns. There are at most {_count(spec.max_rounds, 'round')} of one move "
-        f"each, hence {spec.max_turns} moves: {own} numbers are yours, {other} numbers are the other player's. {last} "
-        f"move {spec.max_turns}, the last one, which can be no offer. In a move, a player does one of three things:\n"
-        "- OFFER: propose a split of the whole pool. The other player moves next.\n"
-        "- ACCEPT: take the offer that the other player has just made. The game ends, and both get their parts of it.\n"
-        "- WALK: walk away without a deal. The game ends, and both get their outside offers.",
-        "Aim. Earn as many points for yourself as you can. Your score is your points divided by what the whole pool is "
-        "worth to you. The other player's score does not count for yours, for better or worse.",
+def prompt_file(name_or_path: str) -> Path:
+    """Returns the template file of a variant that comes with the package, or of a path.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    path = _FOLDER / f"{name_or_path}.txt" if name_or_path in PROMPTS else Path(name_or_path)
+    if not path.is_file():
+        known = f"{', '.join(PROMPTS[:-1])} or {PROMPTS[-1]}"
+        raise ValueError(f"There is no prompt {name_or_path!r}: say {known}, or the path of a template file.")
+    return path
+
+
+def load_prompt(name_or_path: str = "baseline") -> Prompt:
+    """Returns the prompt of that name, or of the template file at that path, tried on a game of each kind.
+
+    Raises:
+        ValueError: If there is no such file, or it is no template of the four blocks.
+    """
+    path = prompt_file(name_or_path)
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Prompt {name_or_path!r} is no text in UTF-8: {error.reason}.") from error
+    _check_blocks(name_or_path, text)
+    prompt = Prompt(path.stem, hashlib.sha256(data).hexdigest(), text)
+    _try_out(prompt)
+    return prompt
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.clear()
+    environment.globals.update(count=_count, joint=_joint)
+    return environment
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(text: str) -> jinja2.Template:
+    return _environment().from_string(text)
+
+
+def _game_facts(spec: GameSpec, seat: int, values: Sequence[int] | None = None) -> dict[str, Any]:
+    """Returns what the blocks `rules` and `reply` are told; `state` is told more."""
+    names = item_names(spec)
+    known: Sequence[int | None] = values or (None,) * len(names)
+    low, high = (100 * units / OUTSIDE_UNITS for units in spec.outside_units)
+    return {
+        "spec": spec,
+        "seat": seat,
+        "items": [_Item(*row) for row in zip(names, spec.item_quantities, known, strict=True)],
+        "quantities": spec.item_quantities,
+        "outside_low": low,
+        "outside_high": high,
+        "bundle": functools.partial(bundle_text, spec),
+        "counts": functools.partial(_counts, names),
+    }
+
+
+def _state_facts(view: PlayerView) -> dict[str, Any]:
+    spec, moves = view.spec, len(view.offers)
+    bundles = [view.bundle(offer) for offer in view.offers]
+    offers = [
+        _Offer(number, (number - 1) % 2 == view.seat, bundle, view.rest(bundle), view.worth(bundle))
+        for number, bundle in enumerate(bundles, 1)
     ]
-    if spec.discount < 1:
-        paragraphs.append(
-            f"Delay costs. For each round that is over before the game ends, both players' points are multiplied by "
-            f"{spec.discount:g}, with or without a deal."
-        )
-    return "\n\n".join(paragraphs)
+    return _game_facts(spec, view.seat, view.values) | {
+        "view": view,
+        "move": moves + 1,
+        "round": moves // 2 + 1,
+        "offers": offers,
+        "moves_left": len(range(moves, spec.max_turns, 2)),
+        "other_moves_left": len(range(moves + 1, spec.max_turns, 2)),
+        "factor": spec.discount ** (moves // 2),
+        "share": lambda points: f"{points / view.total:.0%}",
+    }
 
 
-def reply_format(spec: GameSpec) -> str:
-    """Returns how to say a move; `read_reply` understands it."""
-    kept = [math.ceil(0.7 * quantity) for quantity in spec.item_quantities]
-    counts = " ".join(map(str, kept))
-    named = _listed([f"{count} of item {name}" for count, name in zip(kept, item_names(spec), strict=True)])
-    return (
-        "Say your move on a line of its own, as the last line of your reply. It is one of:\n"
-        f"OFFER {counts}\n"
-        "ACCEPT\n"
-        "WALK\n"
-        f"The numbers of an offer are the units that YOU keep, in the order {' '.join(item_names(spec))}, "
-        f"here {named}. "
-        "The other player gets the rest."
+def _examples() -> list[PlayerView]:
+    """Returns the views that a template is tried on: first, middle and last moves, with and without a discount."""
+    delayed = GameSpec(item_quantities=(2,), max_rounds=2, discount=0.9, outside_range=(0.2, 0.5))
+    return [
+        PlayerView(spec, moves % 2, (2,) * spec.num_items, 1, (0,) * moves)
+        for spec in (GameSpec(), delayed)
+        for moves in range(spec.max_turns)
+    ]
+
+
+def _known_names() -> dict[str, set[str]]:
+    """Returns the variables that each block is told."""
+    view = _examples()[0]
+    game = {*_game_facts(view.spec, view.seat), *_environment().globals}
+    state = {*_state_facts(view), *_environment().globals}
+    return {"rules": game, "reply": game, "state": state, "retry": {"problem", *_environment().globals}}
+
+
+def _check_blocks(name: str, text: str) -> None:
+    """Raises ValueError unless the template has the four blocks, nothing beside them, and no unknown variable."""
+    import jinja2
+    from jinja2 import meta, nodes
+
+    try:
+        parts = _environment().parse(text).body
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"Prompt {name!r} is no template: line {error.lineno}: {_reason(error)}.") from error
+    known = _known_names()
+    blocks = {part.name: part for part in parts if isinstance(part, nodes.Block)}
+    for missing in (block for block in known if block not in blocks):
+        raise ValueError(f"Prompt {name!r} has no block {missing!r}: it needs the blocks {', '.join(known)}.")
+    for part in parts:
+        if (part.name not in known) if isinstance(part, nodes.Block) else not _is_blank(part):
+            raise ValueError(f"Prompt {name!r}, line {part.lineno}: all text must be in the blocks {', '.join(known)}.")
+    for block, names in known.items():
+        template = nodes.Template(blocks[block].body, lineno=1)
+        template.set_environment(_environment())
+        for unknown in sorted(meta.find_undeclared_variables(template) - names):
+            told = ", ".join(sorted(names))
+            raise ValueError(f"Prompt {name!r}, block {block!r}: {unknown!r} is unknown there; it knows {told}.")
+
+
+def _is_blank(part: nodes.Node) -> bool:
+    from jinja2 import nodes
+
+    return isinstance(part, nodes.Output) and all(
+        isinstance(node, nodes.TemplateData) and not node.data.strip() for node in part.nodes
     )
 
 
-def describe_state(view: PlayerView) -> str:
-    """Returns what a player is told before its move: its own hand, all moves so far, and what it can do now."""
-    spec, move = view.spec, len(view.offers) + 1
-    pool = _listed([f"{q} {name}" for q, name in zip(spec.item_quantities, item_names(spec), strict=True)])
-    each = _listed([f"{value} for each {name}" for value, name in zip(view.values, item_names(spec), strict=True)])
-    lines = [
-        f"Move {move} of {spec.max_turns}, in round {(move + 1) // 2} of {spec.max_rounds}.",
-        f"The pool: {pool}.",
-        f"Your values in points: {each}. The whole pool is worth {view.total} to you: your total.",
-        f"Your outside offer: {_points(view, view.outside)}.",
-        "Moves so far:" if view.offers else "No move has been made yet.",
-        *(f"  {number}. {offer_text(view, number)}" for number in range(1, move)),
-    ]
-    return "\n".join([*lines, *_what_now(view)])
+def _try_out(prompt: Prompt) -> None:
+    prompt.retry("It is a question.")
+    for view in _examples():
+        prompt.system(view.spec, view.seat)
+        prompt.state(view)
 
 
-def offer_text(view: PlayerView, number: int) -> str:
-    """Returns move `number` (from 1), which was an offer, in the player's words."""
-    got = view.bundle(view.offers[number - 1])
-    mine = (number - 1) % 2 == view.seat
-    verb = "You offered to keep" if mine else "The other player offered you"
-    kept, left = bundle_text(view.spec, got), bundle_text(view.spec, view.rest(got))
-    listener = "the other player" if mine else "itself"
-    return f"{verb} {kept}, worth {_points(view, view.worth(got))}, and {left} for {listener}."
-
-
-def _what_now(view: PlayerView) -> list[str]:
-    spec, move = view.spec, len(view.offers) + 1
-    of_mover, of_other = (len(range(first, spec.max_turns + 1, 2)) for first in (move, move + 1))
-    if not view.my_turn:
-        return [f"The other player is to move; you have {_count(of_other, 'move')} left."]
-    lines = []
-    if spec.discount < 1:
-        factor = spec.discount ** (len(view.offers) // 2)
-        lines.append(f"If the game ends with this move, points are multiplied by {factor:.4g}.")
-    if of_other:
-        lines.append(f"You have {_count(of_mover, 'move')} left, this one included; the other player has {of_other}.")
-    else:
-        lines.append("This is the last move of the game.")
-    choices = ["OFFER a split"] if view.can_offer else []
-    if view.offers:
-        worth = view.worth(view.bundle(view.offers[-1]))
-        choices.append(f"ACCEPT the offer of move {move - 1} (for {_points(view, worth)})")
-    choices.append(f"WALK (for {_points(view, view.outside)})")
-    return [*lines, f"Your move. You can {_listed(choices, 'or')}."]
-
-
-def _points(view: PlayerView, points: int) -> str:
-    return f"{_count(points, 'point')} or {points / view.total:.0%} of your total"
-
-
-def _outside_law(spec: GameSpec) -> str:
-    whole = "what the whole pool is worth to that player"
-    if spec.outside_units == (0, OUTSIDE_UNITS):
-        return f"1 to {whole}"
-    low, high = (100 * units / OUTSIDE_UNITS for units in spec.outside_units)
-    return f"{low:g}% to {high:g}% of {whole}, and at least 1"
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).rstrip(".")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _listed(parts: Sequence[str], word: str = "and") -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+def _counts(names: Sequence[str], bundle: Sequence[int]) -> str:
+    return ", ".join(f"{count} {name}" for count, name in zip(bundle, names, strict=True))
+
+
+def _joint(loop: Any) -> str:
+    """Returns what follows the present part of a list in words: a comma, "and", or nothing at its end."""
+    return "" if loop.last else " and " if loop.revindex == 2 else ", "

@@ -1,21 +1,24 @@
 """What a reply means: the last explicit decision in a text, as an action, or the reason why there is none.
 
-A decision is explicit if a sentence or line of its own says accept or walk (`ACCEPT`, `So I walk away.`, `Decision:
-accept`), if it is an offer with its counts (`OFFER 5 3 1`, `I keep 5 A, 3 B and 1 C`), or a JSON object with the key
-`action`. Words in passing (`an acceptable offer`, `not ACCEPT`, `should I walk?`, `your offer of 5 3 1`) decide
-nothing. Where a text holds several decisions, the last one counts.
+The last JSON object with the key `action` decides, whatever stands around it. Without one, words do: a sentence or line
+of its own that says accept or walk (`ACCEPT`, `So I walk away.`, `Decision: accept`), or an offer with its counts
+(`OFFER 5 3 1`, `I keep 5 A, 3 B and 1 C`), the last one of several. Words in passing (`an acceptable offer`, `not
+ACCEPT`, `should I walk?`, `your offer of 5 3 1`) decide nothing, nor does what a model says between thinking tags. A
+text with a JSON object that is cut off decides nothing at all.
 
 Legend: `I` item types.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bargain_eval.llm.prompt import PlayerView, item_names
+from bargain_env.spec import GameSpec
+
+from bargain_eval.llm.json_objects import find_objects
+from bargain_eval.llm.view import PlayerView, item_names
 
 
 class Reply(NamedTuple):
@@ -55,51 +58,92 @@ _COUNTS = re.compile(
     r"(?:everything|all|nothing)\b|(?:-?\d+(?:\.\d+)?|(?:[a-h]|and|of|items?|units?)\b|[\s,:=()/\[\]&x*-])*"
 )
 _NUMBER = r"(?<!\d)-?\d+(?:\.\d+)?"
-_OBJECT = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 _DIGITS = 9  # of a number that are read; any number that long is too large
 _NOT_I = {"you", "your", "they", "their", "its", "previous", "last", "the", "that", "this", "an", "no", "not", "never"}
-_MOVES = {"offer": "offer", "counteroffer": "offer", "accept": "accept", "walk": "walk"}
+_TYPOGRAPHY = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | {"\u2019": "'"})
+_THOUGHT = re.compile(r"[<\[](?P<end>/?)(?:think|thinking|thought|thoughts|reasoning|reflection)[>\]]", re.IGNORECASE)
+_HOW = "say OFFER with the units that you keep, ACCEPT or WALK"
+_MOVES = {
+    **dict.fromkeys(("offer", "counteroffer", "counter", "propose", "proposal"), "offer"),
+    **dict.fromkeys(("accept", "acceptoffer"), "accept"),
+    **dict.fromkeys(("walk", "walkaway"), "walk"),
+}
+"""The values of `action` in a JSON object, without spaces, hyphens and underscores."""
 
 
 def read_reply(view: PlayerView, text: str | None) -> Reply:
-    """Returns what `text`, said by the player of `view` when it is to move, decides."""
-    decisions = list(_decisions((text or "").replace("\u2019", "'")))
+    """Returns what `text`, said by the player of `view` when it is to move, decides; linear in its length."""
+    found = find_objects(_without_thoughts(text or ""))
+    objects = [fields for fields in found.objects if "action" in fields]
+    if objects:
+        return _read_object(view, objects[-1])
+    decisions = list(_decisions(found.words.translate(_TYPOGRAPHY)))
     if not decisions:
-        return Reply(None, "No move was found: say OFFER with the units that you keep, ACCEPT or WALK.")
+        return Reply(None, f"No move was found: {found.problem or _HOW}.")
     last = max(decisions, key=lambda decision: decision.position)
-    if last.move == "walk":
-        return Reply(view.spec.walk_action)
-    if last.move == "accept":
-        return Reply(view.spec.accept_action) if view.offers else Reply(None, "There is no offer to accept yet.")
-    if not view.can_offer:
-        return Reply(None, "This is the last move of the game, which can be no offer: ACCEPT or WALK.")
-    return _read_offer(view, last)
+    return _read_move(view, last.move, last.counts, last.gives)
 
 
-def _decisions(text: str) -> Iterator[_Decision]:
-    for found in _OBJECT.finditer(text):
-        yield from _decision_of_object(found)
-    words = _OBJECT.sub(lambda found: " " * len(found[0]), text)  # other positions stay as they were
+def reply_schema(spec: GameSpec) -> dict[str, Any]:
+    """Returns the strict JSON schema of a reply: `reasoning`, then `action`, then `keep` (the units of each item).
+
+    Ranges are left to `read_reply`, since not every server takes them in a schema.
+    """
+    names = item_names(spec)
+    bundle = _strict_object({name: {"type": "integer"} for name in names})
+    return _strict_object(
+        {
+            "reasoning": {"type": "string"},
+            "action": {"type": "string", "enum": ["offer", "accept", "walk"]},
+            "keep": {"anyOf": [bundle, {"type": "null"}]},
+        }
+    )
+
+
+def _strict_object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _without_thoughts(text: str) -> str:
+    """Returns what a text says outside of thinking tags; all before an end without a beginning is thought too."""
+    said: list[str] = []
+    start, thinking = 0, False
+    for tag in _THOUGHT.finditer(text):
+        if not tag["end"] and not thinking:
+            said.append(text[start : tag.start()])
+        elif tag["end"] and not thinking:
+            said.clear()
+        start, thinking = tag.end(), not tag["end"]
+    return "\n".join(said if thinking else [*said, text[start:]])
+
+
+def _read_object(view: PlayerView, fields: dict[str, Any]) -> Reply:
+    move = _MOVES.get(re.sub(r"[\s_-]", "", str(fields["action"]).lower()))
+    if move is None:
+        return Reply(None, 'No move was found: the "action" of a JSON object is "offer", "accept" or "walk".')
+    gives = fields.get("keep") is None and "give" in fields
+    return _read_move(view, move, _counts_of(fields.get("give" if gives else "keep"), item_names(view.spec)), gives)
+
+
+def _counts_of(field: Any, names: tuple[str, ...]) -> str | None:
+    """Returns counts from JSON, by position or by name, in words by position; None if the names are others."""
+    if isinstance(field, dict):
+        named = {re.sub(r"^items?[\s_-]*", "", str(key).strip().lower()): count for key, count in field.items()}
+        if sorted(named) != [name.lower() for name in names]:
+            return None
+        field = [named[name.lower()] for name in names]
+    numbers = field if isinstance(field, list) else [field]
+    return " ".join(str(int(n) if isinstance(n, float) and n.is_integer() else n) for n in numbers).lower()
+
+
+def _decisions(words: str) -> Iterator[_Decision]:
     for found in _SENTENCE.finditer(words):
         yield from _decisions_of_sentence(found.start(), found[0].strip().lower())
-
-
-def _decision_of_object(found: re.Match[str]) -> Iterator[_Decision]:
-    try:
-        fields = {str(key).lower(): field for key, field in json.loads(found[0]).items()}
-    except ValueError:
-        return
-    move = _MOVES.get(str(fields.get("action", "")).lower())
-    if move is not None:
-        gives = "keep" not in fields and "give" in fields
-        yield _Decision(found.start(), move, _counts_of(fields.get("give" if gives else "keep")), gives)
-
-
-def _counts_of(field: Any) -> str:
-    """Returns counts from JSON, by position or by name, in the words of a sentence."""
-    if isinstance(field, dict):
-        return " ".join(f"{name} {count}" for name, count in field.items()).lower()
-    return " ".join(map(str, field)) if isinstance(field, list) else str(field)
 
 
 def _decisions_of_sentence(start: int, sentence: str) -> Iterator[_Decision]:
@@ -121,16 +165,26 @@ def _decisions_of_sentence(start: int, sentence: str) -> Iterator[_Decision]:
             yield _Decision(start + found.start(), "offer", said, gives)
 
 
-def _read_offer(view: PlayerView, decision: _Decision) -> Reply:
+def _read_move(view: PlayerView, move: str, counts: str | None, gives: bool) -> Reply:
+    if move == "walk":
+        return Reply(view.spec.walk_action)
+    if move == "accept":
+        return Reply(view.spec.accept_action) if view.offers else Reply(None, "There is no offer to accept yet.")
+    if not view.can_offer:
+        return Reply(None, "This is the last move of the game, which can be no offer: ACCEPT or WALK.")
+    return _read_offer(view, counts, gives)
+
+
+def _read_offer(view: PlayerView, said: str | None, gives: bool) -> Reply:
     names, quantities = item_names(view.spec), view.spec.item_quantities
-    verb = "give" if decision.gives else "keep"
-    counts = _read_counts(decision.counts, verb, names, quantities)
+    verb = "give" if gives else "keep"
+    counts = _names_problem(names) if said is None else _read_counts(said, verb, names, quantities)
     if isinstance(counts, str):
         return Reply(None, counts)
     for name, count, quantity in zip(names, counts, quantities, strict=True):
         if not 0 <= count <= quantity:
             return Reply(None, f"You cannot {verb} {count} of item {name}: there are {quantity}.")
-    return Reply(view.offer_keeping(view.rest(counts) if decision.gives else counts))
+    return Reply(view.offer_keeping(view.rest(counts) if gives else counts))
 
 
 def _read_counts(said: str, verb: str, names: tuple[str, ...], quantities: tuple[int, ...]) -> tuple[int, ...] | str:
@@ -149,5 +203,9 @@ def _read_counts(said: str, verb: str, names: tuple[str, ...], quantities: tuple
     if not letters:
         return counts
     if sorted(letters) != [name.lower() for name in names]:
-        return f"An offer names each of {' '.join(names)} once, or none of them."
+        return _names_problem(names)
     return tuple(counts[letters.index(name.lower())] for name in names)
+
+
+def _names_problem(names: tuple[str, ...]) -> str:
+    return f"An offer names each of {' '.join(names)} once, or none of them."
