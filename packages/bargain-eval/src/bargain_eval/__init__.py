@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bargain_eval.evaluate import evaluate_policy
     from bargain_eval.game_rows import GameRows, PairedRows
     from bargain_eval.heuristics import AspirationPolicy, MyopicPolicy, SoftPolicy, ToughPolicy
+    from bargain_eval.llm.policy import OpenAIPolicy
     from bargain_eval.mixture import Mixture
     from bargain_eval.policy import Policy, PolicyRequest
     from bargain_eval.pretrained import PretrainedPolicy
@@ -32,6 +33,7 @@ __all__ = [
     "GreedyPolicy",
     "Mixture",
     "MyopicPolicy",
+    "OpenAIPolicy",
     "PairedRows",
     "Policy",
     "PolicyRequest",
@@ -58,6 +60,7 @@ _MODULES = {
     "evaluate": ("evaluate_policy",),
     "game_rows": ("GameRows", "PairedRows"),
     "heuristics": ("AspirationPolicy", "MyopicPolicy", "SoftPolicy", "ToughPolicy"),
+    "llm.policy": ("OpenAIPolicy",),
     "mixture": ("Mixture",),
     "policy": ("Policy", "PolicyRequest"),
     "pretrained": ("PretrainedPolicy",),

@@ -6,6 +6,7 @@ An entry point's value is a callable that takes one `PolicyRequest` and returns 
 from __future__ import annotations
 
 import difflib
+import re
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,7 @@ from bargain_eval.policy import Policy, PolicyRequest
 
 GROUP = "bargain.policies"
 
+_OPENAI_MODEL = re.compile(r"(?:gpt-|chatgpt-|o[1-9](?:-|$)).*")
 _BROUGHT_BY = {"checkpoint": "bargain-train", "run": "bargain-train", "search": "bargain-train"}
 
 
@@ -32,7 +34,7 @@ def load_policy(
     Args:
         policy: `NAME[:ARGUMENT][?key=value&flag]`, e.g. "random", "fair_split?accept_threshold=.3", "run:RUN_ID". The
             last "?" starts the options. A bare path (an existing file, or a name in .pt or .pth) means
-            `checkpoint:PATH`.
+            `checkpoint:PATH`, and the bare name of a model of OpenAI, such as gpt-4o or o3, means `openai:NAME`.
         spec: The game to play; None = the policy's own, which is the standard game unless it was made for another.
         seed: Seed of the policy's own generator.
         device: Where the policy computes; see `resolve_device`.
@@ -91,8 +93,11 @@ def parse_policy_string(policy: str) -> tuple[str, str, dict[str, str]]:
     name, _, argument = head.partition(":")
     if not name:
         raise ValueError("a policy string starts with a name, e.g. random or checkpoint:policy.pt.")
-    if name not in policy_names() and name not in _BROUGHT_BY and _is_path(head):
-        return "checkpoint", head, options
+    if name not in policy_names() and name not in _BROUGHT_BY:
+        if _is_path(head):
+            return "checkpoint", head, options
+        if _OPENAI_MODEL.fullmatch(head):
+            return "openai", head, options
     return name, argument, options
 
 

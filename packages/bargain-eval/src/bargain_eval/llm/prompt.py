@@ -78,7 +78,7 @@ class Prompt:
         """
         if not view.my_turn:
             raise ValueError(f"the state is told to the player to move, which seat {view.seat} is not.")
-        return self._render("state", _state_facts(view))
+        return _state_text(self, view)
 
     def retry(self, problem: str) -> str:
         """Returns what the player is told after a reply that is no move, with the reason, which is a sentence."""
@@ -90,6 +90,11 @@ class Prompt:
             return "".join(template.blocks[block](template.new_context(facts))).strip()
         except Exception as error:  # a template can raise anything
             raise ValueError(f"Prompt {self.name!r} fails in its block {block!r}: {_reason(error)}.") from error
+
+
+@functools.lru_cache(maxsize=2**14)  # models in a cross-play meet many positions in common
+def _state_text(prompt: Prompt, view: PlayerView) -> str:
+    return prompt._render("state", _state_facts(view))
 
 
 def prompt_file(name_or_path: str) -> Path:

@@ -42,7 +42,7 @@ class PlayerView:
         Raises:
             ValueError: If it is no history observation of this game, or that of a finished game.
         """
-        spec = spec.with_observation("history")
+        spec = spec if spec.observation == "history" else spec.with_observation("history")
         row = np.asarray(observation, dtype=np.float64)
         if row.shape != (spec.observation_dim,):
             raise ValueError(
