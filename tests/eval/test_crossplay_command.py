@@ -88,7 +88,7 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--policies gpt-9", "unknown policy 'gpt-9'"),
+        ("--policies gtp-9", "unknown policy 'gtp-9'"),
         ("--policies run:ppo_20240115_143022_seed42", "there is no run"),
         ("--num-games 0", "--num-games"),
         ("--workers 0", "--workers"),

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
@@ -88,6 +89,15 @@ def test_a_missing_library_says_what_to_install(name: str, library: str, monkeyp
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ValueError, match=rf"needs {library}, .* pip install 'bargain-eval\[{name}\]'"):
         make_executor(name)
+
+
+def test_a_cluster_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_connection(**options: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(init=refuse_connection))
+    with pytest.raises(ValueError, match="'ray' cannot reach its cluster: Failed to connect to Ray cluster"):
+        make_executor("ray")
 
 
 @pytest.mark.slow

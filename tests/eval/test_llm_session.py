@@ -141,6 +141,18 @@ def test_a_failed_call_costs_nothing_and_can_be_made_again(
         assert ask(opened, opened.client(server.url), "0:1")
 
 
+def test_a_silent_server_is_given_up_if_so_asked(server: LlmServer, options: SessionOptions) -> None:
+    with session(dataclasses.replace(options, give_up=True)) as opened:
+        server.faults = iter(["500"] * 7)
+        with pytest.raises(LlmUnavailable, match="after all retries"):
+            ask(opened, opened.client(server.url), "0:1")
+        sent = len(server.attempts)
+        with pytest.raises(LlmUnavailable, match="gave no answer before"):
+            ask(opened, opened.client(server.url), "0:2")
+        assert len(server.attempts) == sent
+        assert opened.store.spent("run") == Spent(0, 0.0)
+
+
 def test_a_dry_run_sends_nothing_and_counts_each_missing_call_once(server: LlmServer, options: SessionOptions) -> None:
     with session(options) as opened:
         ask(opened, opened.client(server.url), "0:0")

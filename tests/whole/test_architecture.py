@@ -27,6 +27,7 @@ BROUGHT_BY = {
     "pyspiel": "open-spiel",
     "cuda": "cuda-core",
     "dask": "distributed",
+    "sqlalchemy": "optuna",
 }
 """The distribution to declare where it is not named like the module; torchrl brings the tensordict that fits it."""
 
@@ -100,9 +101,19 @@ ROOMS: dict[str, Room] = {
     "eval.exact.*": Room(
         "numpy scipy env.* eval.policy eval.game_rows eval.arena eval.by_seat eval.mixture eval.files eval.exact.*"
     ),
+    "eval.comparison": Room(""),
+    "eval.comparison.*": Room("numpy eval.comparison.*"),
+    "eval.comparison.stored": Room(
+        "numpy eval.comparison.* eval.report.runs eval.results.layout eval.results.metrics eval.results.views"
+    ),
     # how it is shown
     "eval.llm": Room("eval.llm.*"),
-    "eval.llm.*": Room("numpy env.* eval.policy eval.llm.*"),
+    "eval.llm.*": Room("numpy env.* eval.policy eval.llm.*", "jinja2"),
+    "eval.llm.client": Room("eval.llm.request eval.llm.wire", "openai"),
+    "eval.llm.store": Room("filelock eval.llm.request"),
+    "eval.llm.session": Room("eval.llm.*", "platformdirs"),
+    "eval.llm.audit": Room("eval.game_rows eval.llm.*"),
+    "eval.llm.policy": Room("numpy env.spec eval.heuristics eval.policy eval.registry eval.llm.*"),
     "eval.report": Room("eval.report.*"),
     "eval.report.*": Room("numpy matplotlib jinja2 env.* eval.*"),
     # how it is stored
@@ -122,8 +133,10 @@ ROOMS: dict[str, Room] = {
     "train.config": Room("pydantic env.spec eval.game_options"),
     "train.loggers": Room("rich eval.results", "torchrl"),
     "train.seeds": Room("numpy"),
+    "train.distributed": Room("torch"),
     "train.run": Room(
-        "torch eval.checkpoint eval.policy eval.registry eval.results.* train.config train.loggers train.seeds"
+        "torch eval.checkpoint eval.policy eval.registry eval.results.* train.config train.distributed train.loggers "
+        "train.seeds"
     ),
     "train.summary": Room("rich train.run"),
     # the shared pieces of the algorithms
@@ -138,7 +151,7 @@ ROOMS: dict[str, Room] = {
     "train.collector": Room("torch tensordict torchrl env.torchrl_env env.torchrl_views"),
     "train.collect": Room(
         "numpy torch tensordict env.spec env.torchrl_env eval.policy "
-        "train.actors train.collector train.hands train.networks train.pool train.seeds"
+        "train.actors train.collector train.distributed train.hands train.networks train.pool train.seeds"
     ),
     "train.advantage": Room("torch"),
     "train.buffers": Room("torch tensordict env.spec"),
@@ -157,15 +170,17 @@ ROOMS: dict[str, Room] = {
     "train.hands": Room("torch env.torchrl_env env.torchrl_views"),
     "train.critics": Room("torch torchrl env.spec train.config train.networks"),
     "train.guide": Room("train.networks"),
-    "train.updates": Room("torch tensordict torchrl train.config train.actors train.guide train.networks"),
+    "train.updates": Room(
+        "torch tensordict torchrl train.config train.actors train.distributed train.guide train.networks"
+    ),
     "train.exploration": Room("numpy torch env.engine env.spec"),
     "train.imitation": Room("torch train.actors train.networks"),
     "train.nash_conv": Room("env.spec eval.by_seat eval.exact.* eval.mixture eval.policy"),
     "train.evaluation": Room("eval.evaluate eval.policy train.nash_conv train.policies train.run"),
-    "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.updates"),
+    "train.learner": Room("torch tensordict env.spec train.advantage train.collect train.distributed train.updates"),
     "train.ppo_run": Room(
-        "torch env.spec eval.policy train.collect train.evaluation train.learner train.policies train.run train.seeds "
-        "train.updates"
+        "torch env.spec eval.policy train.collect train.distributed train.evaluation train.learner train.networks "
+        "train.policies train.run train.seeds train.updates"
     ),
     # populations, and the jobs that they are made of
     "train.pool": Room("torch train.actors train.networks"),
@@ -206,7 +221,22 @@ ROOMS: dict[str, Room] = {
         "train.q_updates train.regret train.traversal train.co_play train.exact_oracle train.exact_play train.explorer "
         "train.jobs train.oracle train.oracle_run train.population train.population_jobs train.ppo_run",
     ),
-    "train.cli": Room("eval.cli_tools train.algorithms train.config", "yaml eval.results.* train.run train.summary"),
+    # sweeps: what the command line is told loads at once, everything else when one begins
+    "train.sweep": Room(""),
+    "train.sweep.options": Room("tyro pydantic"),
+    "train.sweep.*": Room(
+        "filelock optuna rich sqlalchemy yaml eval.cli_tools eval.files train.algorithms train.config train.seeds "
+        "train.sweep.*",
+        "eval.evaluate eval.exact.* eval.files eval.registry eval.results.* train.nash_conv train.run",
+    ),
+    "train.sweep.sharing": Room("eval.executor"),
+    "train.sweep.training": Room("eval.cli_tools eval.results.* train.algorithms train.config train.run"),
+    "train.sweep.trial": Room("optuna eval.results.* train.config train.run train.sweep.*"),
+    "train.sweep.comparison": Room("eval.files eval.results.* train.config train.run train.sweep.*"),
+    "train.cli": Room(
+        "eval.cli_tools train.algorithms train.config train.sweep.options",
+        "yaml eval.results.* train.distributed train.run train.summary train.sweep.command",
+    ),
 }
 
 

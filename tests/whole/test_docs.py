@@ -23,7 +23,7 @@ def _generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["game.md", "mappo.md", "nfsp.md", "ppo.md", "sampled_cfr.md"])
+@pytest.mark.parametrize("page", ["game.md", "mappo.md", "nfsp.md", "ppo.md", "sampled_cfr.md", "sweeps.md"])
 def test_generated_tables_are_up_to_date(page: str) -> None:
     written = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert _generator().generate(page) == written, "run python docs/generate.py"

@@ -9,10 +9,13 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from bargain_eval.llm.session import SessionOptions, session
+from llm_server import WALK, LlmServer
 
 pytest.importorskip("torchrl")
 
@@ -31,6 +34,8 @@ SMALL = {
     "bargain-train psro": f"{QUICK} {ITERATIONS}",
     "bargain-train ex2psro": f"{QUICK} {ITERATIONS}",
     "bargain-train fcp": f"{QUICK} --total-timesteps 2048 --population-size 2 --snapshot-interval 9 --rollout-steps 8",
+    "bargain-train sweep --algorithm": f"--num-trials 2 -- {QUICK} --total-timesteps 128 --rollout-steps 8",
+    "bargain-train sweep --compare": f"--algorithms ppo --seeds 1 -- {QUICK} --total-timesteps 128 --rollout-steps 8",
     "bargain-eval baselines": "--num-games 100",
     "bargain-eval best-response": "--types 64 --own-types 16 --counters 1 --repeats 3 --games 256 --threads 1",
     "bargain-eval crossplay": "--num-games 50",
@@ -107,6 +112,14 @@ def store(trained: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     return trained._replace(folder=folder)
 
 
+@pytest.fixture
+def language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that stands in for OpenAI's."""
+    with LlmServer(lambda request: WALK).running() as server, session(SessionOptions(str(tmp_path / "calls.sqlite"))):
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        yield
+
+
 def test_the_two_commands_for_newcomers_are_marked() -> None:
     marked = {block.marked: block.text for block in BLOCKS if block.marked}
     assert tuple(marked) == MARKED
@@ -122,6 +135,7 @@ def test_the_two_commands_for_newcomers_are_marked() -> None:
     ]
 
 
+@pytest.mark.usefixtures("language_model")
 @pytest.mark.parametrize("block", PYTHON, ids=[f"{block.page}:{block.line}" for block in PYTHON])
 def test_python_block(block: Block, store: Store) -> None:
     assert store.folder == Path.cwd()

@@ -57,15 +57,25 @@ def _run(prog: str, description: str, commands: Mapping[str, Command], arguments
             raise ValueError(_unknown_command(name, commands))
         options, run = commands[name]
         prog = f"{prog} {name}"
-        return run(_parse(options, prog, normalise_arguments(arguments[1:], options)))
+        return run(read_options(options, arguments[1:], prog))
     except SystemExit as stop:
         return int(stop.code or 0)
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted.\n")
         return 130
     except ValueError as error:
-        sys.stderr.write(f"{prog}: {_sentence(error)}\n")
+        sys.stderr.write(f"{prog}: {sentence(error)}\n")
         return 2
+
+
+def read_options(options: type[Any], arguments: Sequence[str], prog: str) -> Any:
+    """Returns the dataclass `options` as the command `prog` reads it from `arguments`.
+
+    Raises:
+        ValueError: If an argument is unknown or a value is bad; see `sentence`.
+        SystemExit: After printing the page that `--help` asks for.
+    """
+    return _parse(options, prog, normalise_arguments(arguments, options))
 
 
 def normalise_arguments(arguments: Sequence[str], options: type[Any]) -> list[str]:
@@ -208,7 +218,8 @@ def _unknown_command(name: str, commands: Mapping[str, Command]) -> str:
     return f"{problem}; did you mean {close[0]}?" if close else f"{problem}; choose one of {', '.join(commands)}."
 
 
-def _sentence(error: ValueError) -> str:
+def sentence(error: ValueError) -> str:
+    """Returns what is wrong as one sentence; of several bad values of a dataclass, the first, named by its flag."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         text = first["msg"].removeprefix("Value error, ")

@@ -43,7 +43,8 @@ def make_executor(name: str = "local", workers: int = 1) -> Executor:
         workers: Jobs at the same time, at least 1.
 
     Raises:
-        ValueError: If `name` is unknown, `workers` is below 1, or the library is not installed.
+        ValueError: If `name` is unknown, `workers` is below 1, the library is not installed, or the cluster that the
+            environment names cannot be reached.
     """
     makers: dict[str, Callable[[int], Executor]] = {
         "local": _local,
@@ -61,6 +62,8 @@ def make_executor(name: str = "local", workers: int = 1) -> Executor:
         raise ValueError(
             f"executor {name!r} needs {error.name}, which is not installed; pip install 'bargain-eval[{name}]'."
         ) from error
+    except OSError as error:
+        raise ValueError(f"executor {name!r} cannot reach its cluster: {str(error).rstrip('.')}.") from error
 
 
 def _local(workers: int) -> Executor:

@@ -93,11 +93,9 @@ def parse_policy_string(policy: str) -> tuple[str, str, dict[str, str]]:
     name, _, argument = head.partition(":")
     if not name:
         raise ValueError("a policy string starts with a name, e.g. random or checkpoint:policy.pt.")
-    if name not in policy_names() and name not in _BROUGHT_BY:
-        if _is_path(head):
-            return "checkpoint", head, options
-        if _OPENAI_MODEL.fullmatch(head):
-            return "openai", head, options
+    bare = "checkpoint" if _is_path(head) else "openai" if _OPENAI_MODEL.fullmatch(head) else None
+    if bare is not None and name not in policy_names() and name not in _BROUGHT_BY:
+        return bare, head, options
     return name, argument, options
 
 

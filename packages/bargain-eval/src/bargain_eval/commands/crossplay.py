@@ -18,9 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bargain_eval.commands.common import PlayOptions, console, progress
-from bargain_eval.crossplay import Crossplay, CrossplayFailed
+from bargain_eval.commands.model_tables import estimate_summary, print_estimate, print_models
+from bargain_eval.crossplay import CallOptions, Crossplay, CrossplayFailed, estimate_calls, make_plan
 from bargain_eval.crossplay import crossplay as play_crossplay
+from bargain_eval.crossplay.matrix import calls_path
+from bargain_eval.crossplay.plan import Plan
 from bargain_eval.files import dump_json, replace_file
+from bargain_eval.llm.prices import read_prices
 
 _DEFAULT = ("random", "greedy", "always_walk", "fair_split", "tioli")
 _DIGITS, _PADDING = 6, 3  # widths of "0.1234" and of what stands between two columns
@@ -38,12 +42,16 @@ class CrossplayOptions(PlayOptions):
     that was killed goes on with the same command and plays nothing twice. The same policies, game and seed give the
     same files, byte for byte, on any number of workers. `bargain-eval metagame` and `bargain-eval report` read them.
 
+    Language models are policies too: gpt-5.2-pro, o3, or openai:MODEL?base_url=... of any server. Their answers are
+    kept, so that nothing is paid for twice; look at --dry-run before, and limit what is spent by --max-cost.
+
     For instance
         bargain-eval crossplay
         bargain-eval crossplay --policies pretrained tioli aspiration?beta=.2 --num-games 10000 --workers 2
         bargain-eval crossplay --rl-checkpoints a/best.pt b/best.pt --baselines random greedy fair_split
         bargain-eval crossplay --policies run:RUN_ID --output ours.json --output-csv ours.csv
         bargain-eval crossplay --executor ray --workers 8 --num-games 100000
+        bargain-eval crossplay --policies gpt-4o o3?effort=low --baselines random fair_split --num-games 50 --dry-run
     """
 
     policies: tuple[str, ...] = ()
@@ -62,38 +70,67 @@ class CrossplayOptions(PlayOptions):
     """Where the cells are played: processes of this machine, a Ray cluster, SLURM, or a Dask cluster."""
     workers: Annotated[int, Field(ge=1)] = 1
     """Cells played at the same time."""
+    dry_run: bool = False
+    """Ask language models nothing, and print what their calls would cost beside what is stored; writes nothing."""
+    max_cost: Annotated[float, Field(ge=0)] | None = None
+    """Limit in dollars of what OUTPUT pays for calls, over all its runs; a larger one goes on."""
+    max_calls: Annotated[int, Field(ge=0)] | None = None
+    """Limit of the calls that OUTPUT pays for, in the same way."""
+    calls: Path | None = None
+    """The file in which calls are kept, and not paid for again; without it llm_calls.sqlite in --results-dir."""
+    prices: Path | None = None
+    """A file of prices; without it the one that comes with the package."""
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    """Calls to one server at the same time, over all workers."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds that a server may be silent before a call is repeated."""
 
 
 def crossplay(options: CrossplayOptions) -> int:
-    """Plays what is missing, prints the tables and returns 0, or 1 if a cell failed.
+    """Plays what is missing, prints the tables and returns 0, or 1 if a cell failed or a limit is reached.
 
     Raises:
-        ValueError: If a policy string, a file or an executor does not fit.
+        ValueError: If a policy string, a file or an executor does not fit, or calls cannot be made.
     """
-    baselines = options.baselines if options.policies or options.rl_checkpoints else options.baselines or _DEFAULT
+    arguments: dict[str, Any] = {
+        "policies": options.policies,
+        "num_games": options.num_games,
+        "seed": options.seed,
+        "rl_checkpoints": options.rl_checkpoints,
+        "baselines": options.baselines or (() if options.policies or options.rl_checkpoints else _DEFAULT),
+        "output": options.output,
+        "spec": options.spec(),
+        "device": options.device,
+        "results_dir": options.results_dir,
+        "executor": options.executor,
+        "workers": options.workers,
+        "calls": CallOptions(
+            options.calls, options.max_calls, options.max_cost, options.prices, options.concurrency, options.timeout
+        ),
+    }
     try:
-        matrix = play_crossplay(
-            options.policies,
-            options.num_games,
-            options.seed,
-            rl_checkpoints=options.rl_checkpoints,
-            baselines=baselines,
-            output=options.output,
-            spec=options.spec(),
-            device=options.device,
-            results_dir=options.results_dir,
-            executor=options.executor,
-            workers=options.workers,
-            loop=progress,
-        )
+        if options.dry_run:
+            return _dry_run(make_plan(**arguments), options)
+        matrix = play_crossplay(**arguments, loop=progress)
     except CrossplayFailed as error:
         sys.stderr.write(f"bargain-eval crossplay: {error}\n")
         return 1
-    files = [matrix.path, matrix.rows, *([] if options.output_csv is None else write_csv(matrix, options.output_csv))]
+    files = [matrix.path, matrix.rows, *([] if matrix.llm is None else [calls_path(matrix.path)])]
+    files += [] if options.output_csv is None else write_csv(matrix, options.output_csv)
     if options.json:
         sys.stdout.write(dump_json(_summary(matrix, files)) + "\n")
     else:
         _print(matrix, files, console())
+    return 0
+
+
+def _dry_run(plan: Plan, options: CrossplayOptions) -> int:
+    """Prints what the calls would cost, and returns 0."""
+    summary = estimate_summary(estimate_calls(plan, progress), read_prices(options.prices))
+    if options.json:
+        sys.stdout.write(dump_json(summary) + "\n")
+    else:
+        print_estimate(summary, console())
     return 0
 
 
@@ -132,6 +169,7 @@ def _summary(matrix: Crossplay, files: Sequence[Path]) -> dict[str, Any]:
             }
             for k, name in enumerate(matrix.names)
         },
+        **({} if matrix.llm is None else {"llm": matrix.llm}),
     }
 
 
@@ -146,6 +184,8 @@ def _print(matrix: Crossplay, files: Sequence[Path], out: Console) -> None:
         out.print(table)
     out.print("Mean payoff against all policies")
     out.print(_averages(matrix))
+    if matrix.llm is not None:
+        print_models(matrix.llm, matrix.names, out)
     out.print(f"Written: {', '.join(map(str, files))}")
 
 

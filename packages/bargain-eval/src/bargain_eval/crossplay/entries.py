@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
+from bargain_eval.llm.client import Client
+from bargain_eval.llm.prompt import prompt_file
 from bargain_eval.registry import parse_policy_string, policy_names
 from bargain_eval.results.layout import policy_file, run_folder
 
@@ -100,24 +102,54 @@ def _clashing(length: Mapping[tuple[str, ...], int]) -> list[tuple[str, ...]]:
 
 
 def fingerprint(policy: str, results_dir: Path) -> str:
-    """Returns the SHA-256 of a policy string and of the content of the files that it names, in hexadecimal digits.
+    """Returns the SHA-256 of a policy string and of everything that it names, in hexadecimal digits.
+
+    That is the content of its files, and for a language model the words of its prompt and the server with its API.
 
     Raises:
-        ValueError: If it names a run that does not exist.
+        ValueError: If it names a run or a prompt that does not exist, or the address of a server is none.
     """
     digest = hashlib.sha256(policy.encode())
-    for file in _named_files(policy, results_dir):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for part in policies_within(policy):
+        for content in _named_contents(part, results_dir):
+            digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 
-def _named_files(policy: str, results_dir: Path) -> Iterator[Path]:
-    """Yields the files that a policy string, or a policy string within it, names."""
+def policies_within(policy: str) -> Iterator[str]:
+    """Yields a policy string and those within it, such as that of a search or of a fallback."""
+    yield policy
+    for text in _texts(policy):
+        if not Path(text).is_file() and _is_policy(text):
+            yield from policies_within(text)
+
+
+def asks_language_model(policy: str) -> bool:
+    """Tells whether a policy string names a language model, or has one within it."""
+    return any(parse_policy_string(part)[0] == "openai" for part in policies_within(policy))
+
+
+def _texts(policy: str) -> list[str]:
+    """Returns the argument and the options of a policy string; the argument of a language model is only its name."""
+    name, argument, options = parse_policy_string(policy)
+    return [text for text in ("" if name == "openai" else argument, *options.values()) if text]
+
+
+def _is_policy(text: str) -> bool:
+    if text.partition(":")[0] in policy_names():
+        return True
+    return text[0] not in ":?" and parse_policy_string(text)[0] == "openai"
+
+
+def _named_contents(policy: str, results_dir: Path) -> Iterator[bytes]:
+    """Yields what a policy string itself names."""
     name, argument, options = parse_policy_string(policy)
     if name == "run" and argument:
-        yield policy_file(run_folder(results_dir, argument), options.get("checkpoint"))
-    for text in filter(None, (argument, *options.values())):
+        yield policy_file(run_folder(results_dir, argument), options.get("checkpoint")).read_bytes()
+    if name == "openai":
+        server = Client(options.get("base_url"), options.get("api", "auto"))  # type: ignore[arg-type] # checked there
+        yield prompt_file(options.get("prompt", "baseline")).read_bytes()
+        yield f"{server.api} {server.host}".encode()
+    for text in _texts(policy):
         if Path(text).is_file():
-            yield Path(text)
-        elif text.partition(":")[0] in policy_names():
-            yield from _named_files(text, results_dir)
+            yield Path(text).read_bytes()

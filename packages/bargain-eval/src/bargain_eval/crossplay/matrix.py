@@ -1,4 +1,4 @@
-"""The two files of a cross-play: the table in X.json, and its games in X.rows.npz.
+"""The files of a cross-play: the table in X.json, and its games in X.rows.npz.
 
 | array of X.rows.npz | shape | what |
 |---|---|---|
@@ -9,7 +9,8 @@
 | `illegal` | `[n, n, N, 2]` int16 | as in `GameRows` |
 | `actions` | `[n, n, N, D]` int16 | as in `GameRows` |
 
-While a cross-play is being played its games lie in the folder X.cells, and X.json says so.
+While a cross-play is being played its games lie in the folder X.cells, and X.json says so. With language models there
+is a third file, X.calls.jsonl, see `model_calls`.
 
 Legend: `n` policies, `N` games of a cell, `I` item types, `D` = `max_turns` decisions.
 """
@@ -56,6 +57,7 @@ class Crossplay:
         table: Mean payoffs with standard errors and counts; NaN and 0 where a cell is missing.
         rows: X.rows.npz, or X.cells while cells are missing.
         cell_files: `[n][n]` names of the files of each cell in X.cells, None once the games lie in X.rows.npz.
+        llm: What the language models were asked and answered, see `write_calls`; None if there is nothing.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Crossplay:
     table: PayoffTable
     rows: Path
     cell_files: list[list[list[str]]] | None = None
+    llm: dict[str, Any] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,6 +133,11 @@ def cells_folder(path: Path) -> Path:
     return path.with_suffix(".cells")
 
 
+def calls_path(path: Path) -> Path:
+    """Returns X.calls.jsonl of X.json."""
+    return path.with_suffix(".calls.jsonl")
+
+
 def read_crossplay(path: str | Path) -> Crossplay:
     """Reads X.json; the games are read when a cell is asked for.
 
@@ -163,6 +171,7 @@ def read_crossplay(path: str | Path) -> Crossplay:
             ),
             rows=path.parent / stored["rows"],
             cell_files=stored.get("cells"),
+            llm=stored.get("llm"),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error

@@ -5,12 +5,13 @@ Legend: `N` games of a piece.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 
 from bargain_eval.arena import play
 from bargain_eval.crossplay.entries import fingerprint
+from bargain_eval.llm.client import LlmRefused, LlmUnavailable
+from bargain_eval.llm.session import SessionOptions, session
+from bargain_eval.llm.store import BudgetReached
 from bargain_eval.policy import Policy
 from bargain_eval.registry import load_policy, resolve_device
 from bargain_eval.versions import software_versions
@@ -43,6 +47,8 @@ DTYPES = {
     "actions": np.int16,
 }
 
+_sessions = ExitStack()
+atexit.register(_sessions.close)  # in worker processes, where nothing else says the end
 
 Outcome = dict[str, NDArray[Any]] | str
 """The arrays of a piece by name, or in one line what went wrong."""
@@ -60,6 +66,7 @@ class Piece(NamedTuple):
         num_games: `N`.
         device: Where the games and the policies run.
         results_dir: The folder of stored runs.
+        session: The setting of the calls of language models, None if there are none. No game depends on it.
     """
 
     policies: tuple[str, str]
@@ -70,6 +77,7 @@ class Piece(NamedTuple):
     num_games: int
     device: str
     results_dir: str
+    session: SessionOptions | None = None
 
     @property
     def file_name(self) -> str:
@@ -97,6 +105,8 @@ def play_piece(piece: Piece) -> Outcome:
     """Plays a piece and returns its arrays `[N, ...]`, or in one line what went wrong, so that the others go on."""
     spec = GameSpec.from_dict(piece.game)
     try:
+        if piece.session is not None:
+            _open_session(piece.session)
         device = resolve_device(piece.device)
         policies = [
             _policy(seat, policy, mark, spec, piece.seed, device, piece.results_dir)
@@ -118,7 +128,9 @@ def play_piece(piece: Piece) -> Outcome:
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an exception with the place where it was raised."""
+    """Returns an exception with the place where it was raised; what can only be the world's fault, by its words."""
+    if isinstance(error, BudgetReached | LlmRefused | LlmUnavailable):
+        return str(error).rstrip(".")
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".") + place
@@ -132,9 +144,17 @@ def _policy(seat: int, policy: str, mark: str, spec: GameSpec, seed: int, device
     return load_policy(policy, spec, seed, device, results_dir)
 
 
+@lru_cache(maxsize=1)
+def _open_session(options: SessionOptions) -> None:
+    """Opens the session of all language models that this process plays, to its end or to `forget_policies`."""
+    _sessions.enter_context(session(options))
+
+
 def forget_policies() -> None:
-    """Frees the policies that this process has loaded."""
+    """Frees the policies that this process has loaded, and closes the session of their calls."""
     _policy.cache_clear()
+    _open_session.cache_clear()
+    _sessions.close()
 
 
 @contextmanager

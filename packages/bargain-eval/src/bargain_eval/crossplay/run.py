@@ -5,26 +5,24 @@ Legend: `n` policies, `N` games of a cell.
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bargain_env.spec import GameSpec
 from filelock import FileLock, Timeout
 
-from bargain_eval.crossplay.entries import Entry, make_entries, pair_key
+from bargain_eval.crossplay.entries import pair_key
 from bargain_eval.crossplay.jobs import CrossplayFailed, play_cells
-from bargain_eval.crossplay.matrix import FORMAT, FORMAT_VERSION, Crossplay, cells_folder, read_crossplay, rows_path
-from bargain_eval.crossplay.pieces import BLOCK_SIZE, Piece, cut, forget_policies
+from bargain_eval.crossplay.matrix import Crossplay, calls_path, cells_folder, read_crossplay
+from bargain_eval.crossplay.model_calls import check_calls, spent, write_calls
+from bargain_eval.crossplay.pieces import forget_policies
+from bargain_eval.crossplay.plan import CallOptions, Plan, make_plan
 from bargain_eval.crossplay.writer import Cell, Writer
 from bargain_eval.executor import make_executor
-from bargain_eval.files import read_json
-from bargain_eval.registry import load_policy, resolve_device
-from bargain_eval.versions import software_versions
+from bargain_eval.llm.session import session
 
 Loop = Callable[[Iterable[Cell], str, int], Iterable[Cell]]
 """Shows progress over the finished cells: takes them, a title and their number, and hands them on."""
@@ -43,6 +41,7 @@ def crossplay(
     results_dir: str | Path = "results",
     executor: str = "local",
     workers: int = 1,
+    calls: CallOptions | None = None,
     loop: Loop = lambda cells, title, total: cells,
 ) -> Crossplay:
     """Plays every ordered pair of policies, themselves included, on the same deals, and writes the table and the games.
@@ -53,11 +52,14 @@ def crossplay(
     X.cells, and the same call plays only what is missing. A changed policy file, game, seed, number of games or
     software version makes another cell. A finished cross-play is not played again.
 
+    Language models are asked through a store of calls, so nothing that was answered is paid for twice. At the end
+    X.calls.jsonl says what each of their moves was made of, and X.json sums it up as `llm`.
+
     Args:
         policies: Policy strings of any kind.
         num_games: Games `N` of each cell, at least 1.
         seed: Key of the deals and of the policies' randomness, 0 to 2**64 - 1.
-        output: X.json; beside it X.rows.npz and, until the end, X.cells are written.
+        output: X.json; beside it X.rows.npz, X.calls.jsonl and, until the end, X.cells are written.
         rl_checkpoints: More policy strings, grouped as checkpoints.
         baselines: More policy strings, grouped as baselines.
         spec: The game; the standard one if None.
@@ -65,63 +67,59 @@ def crossplay(
         results_dir: The folder of stored runs.
         executor: Where the jobs run, see `make_executor`.
         workers: Jobs at the same time.
+        calls: What the calls of language models may cost, and where they are kept.
         loop: Shows progress.
 
     Raises:
-        ValueError: If an argument does not fit, a policy string is refused, or another process writes `output`.
-        CrossplayFailed: (a RuntimeError) if cells failed; all others were played and are kept.
+        ValueError: If an argument does not fit, a policy string is refused, another process writes `output`, or calls
+            of language models cannot be made within the limit, see `check_calls`.
+        CrossplayFailed: (a RuntimeError) if cells failed, which they also do if a limit of calls is reached; all others
+            were played and are kept.
     """
-    path = Path(output)
-    _check(path, num_games, seed)
-    spec = (spec or GameSpec()).with_observation("standing")
-    results_dir = Path(results_dir).absolute()
-    device = resolve_device(device) if executor == "local" else device
-    entries = make_entries(
-        {"policies": policies, "rl_checkpoints": rl_checkpoints, "baselines": baselines}, results_dir
+    plan = make_plan(
+        policies,
+        num_games,
+        seed,
+        output=output,
+        rl_checkpoints=rl_checkpoints,
+        baselines=baselines,
+        spec=spec,
+        device=device,
+        results_dir=results_dir,
+        executor=executor,
+        workers=workers,
+        calls=calls,
     )
-    for policy in dict.fromkeys(entry.policy for entry in entries):
-        load_policy(policy, spec, seed, results_dir=results_dir)  # refused now rather than in every cell
-
-    header = _header(entries, spec, seed, num_games, device)
-    whole = Piece(("", ""), ("", ""), spec.to_dict(), seed, 0, num_games, device, str(results_dir))
-    cells = {
-        (i, j): cut(whole._replace(policies=(a.policy, b.policy), fingerprints=(a.fingerprint, b.fingerprint)))
-        for (i, a), (j, b) in product(enumerate(entries), repeat=2)
-    }
-    with _only_writer(path):
-        if _is_finished(path, header):
-            shutil.rmtree(cells_folder(path), ignore_errors=True)
-            return read_crossplay(path)
+    with _only_writer(plan.path):
+        if plan.is_finished():
+            shutil.rmtree(cells_folder(plan.path), ignore_errors=True)
+            return read_crossplay(plan.path)
+        check_calls(plan)
         with make_executor(executor, workers) as pool:
-            writer = Writer(path, header, {cell: list(pieces) for cell, pieces in cells.items()})
+            writer = Writer(plan.path, plan.header, {cell: list(pieces) for cell, pieces in plan.cells.items()})
             failed: dict[Cell, str] = {}
-            ended = play_cells(cells, writer, pool, 2 * workers if workers > 1 else 1, failed)
+            ended = play_cells(plan.cells, writer, pool, 2 * workers if workers > 1 else 1, failed)
             try:
-                for _ in loop(ended, "Playing", len(cells)):
+                for _ in loop(ended, "Playing", len(plan.cells)):
                     pass
             finally:
                 forget_policies()
+        llm = _record_calls(plan, writer)
         if failed:
-            writer.write_table()
-            raise CrossplayFailed(_failure(failed, [entry.name for entry in entries]))
-        writer.finish()
-    return read_crossplay(path)
+            writer.write_table(llm)
+            raise CrossplayFailed(_failure(failed, [entry.name for entry in plan.entries]) + spent(plan))
+        writer.finish(llm)
+    return read_crossplay(plan.path)
 
 
-def _header(entries: Sequence[Entry], spec: GameSpec, seed: int, num_games: int, device: str) -> dict[str, Any]:
-    """Returns the entries of X.json that say what is played, in JSON's own types."""
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "game": spec.to_dict(),
-        "seed": seed,
-        "num_games": num_games,
-        "block_size": BLOCK_SIZE,
-        "device": device.partition(":")[0],
-        "policy_names": [entry.name for entry in entries],
-        "policies": [dataclasses.asdict(entry) for entry in entries],
-        "versions": software_versions(),
-    }
+def _record_calls(plan: Plan, writer: Writer) -> dict[str, Any] | None:
+    """Writes what language models were asked, as far as cells are played, and returns its summary; None without any."""
+    calls_path(plan.path).unlink(missing_ok=True)
+    if plan.session is None or not plan.models:
+        return None
+    writer.write_table()
+    with session(plan.session) as opened:
+        return write_calls(plan, opened, read_crossplay(plan.path))
 
 
 def _failure(failed: Mapping[Cell, str], names: Sequence[str]) -> str:
@@ -130,15 +128,6 @@ def _failure(failed: Mapping[Cell, str], names: Sequence[str]) -> str:
         f"{len(failed)} of {len(names) ** 2} cells failed, first {pair_key(names[i], names[j])}: {text}; "
         "the others are kept, and the same command plays only those that failed."
     )
-
-
-def _check(path: Path, num_games: int, seed: int) -> None:
-    if num_games < 1:
-        raise ValueError(f"num_games must be at least 1, got {num_games}.")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must lie between 0 and 2**64 - 1, got {seed}.")
-    if path.suffix != ".json":
-        raise ValueError(f"output must be named *.json, got {path}.")
 
 
 @contextmanager
@@ -160,18 +149,3 @@ def _only_writer(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _is_finished(path: Path, header: Mapping[str, Any]) -> bool:
-    """Tells whether X.json is complete and of these very games.
-
-    Raises:
-        ValueError: If X.json is something else than a cross-play, which is not overwritten.
-    """
-    if not path.exists():
-        return False
-    stored = read_json(path)
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise ValueError(f"{path} exists and is no cross-play; it is not overwritten.")
-    same = all(stored.get(key) == value for key, value in header.items())
-    return same and stored["complete"] and rows_path(path).is_file()

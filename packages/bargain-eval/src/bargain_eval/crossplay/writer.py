@@ -18,7 +18,15 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from bargain_eval.crossplay.entries import pair_key
-from bargain_eval.crossplay.matrix import CELL_ARRAYS, DEAL_ARRAYS, cells_folder, game_rows, read_arrays, rows_path
+from bargain_eval.crossplay.matrix import (
+    CELL_ARRAYS,
+    DEAL_ARRAYS,
+    calls_path,
+    cells_folder,
+    game_rows,
+    read_arrays,
+    rows_path,
+)
 from bargain_eval.files import remove_temporary_files, replace_file, write_json
 from bargain_eval.game_rows import GameRows
 
@@ -51,7 +59,7 @@ class Writer:
         self._folder = cells_folder(path)
         self._folder.mkdir(parents=True, exist_ok=True)
         remove_temporary_files(self._folder)
-        for own in (path, rows_path(path)):
+        for own in (path, rows_path(path), calls_path(path)):
             for leftover in path.parent.glob(f".{own.name}.*.tmp"):
                 leftover.unlink()
 
@@ -90,23 +98,23 @@ class Writer:
         if time.monotonic() >= self._next_write:
             self.write_table()
 
-    def write_table(self) -> None:
-        """Writes X.json as far as it goes."""
+    def write_table(self, llm: Mapping[str, Any] | None = None) -> None:
+        """Writes X.json as far as it goes, with what is known of language models."""
         start = time.monotonic()
         numbers = range(len(self._names))
         files = [[list(self._files[i, j]) for j in numbers] for i in numbers]
-        self._write(complete=False, rows=self._folder.name, cells=files)
+        self._write(llm, complete=False, rows=self._folder.name, cells=files)
         self._next_write = start + max(_SECONDS_BETWEEN_WRITES, (time.monotonic() - start) / _LARGEST_SHARE)
 
-    def finish(self) -> None:
-        """Writes X.rows.npz, then X.json as complete, and removes X.cells."""
+    def finish(self, llm: Mapping[str, Any] | None = None) -> None:
+        """Writes X.rows.npz, then X.json as complete, with what is known of language models, and removes X.cells."""
         rows = rows_path(self._path)
         with replace_file(rows) as file:
             self._merge(file)
-        self._write(complete=True, rows=rows.name)
+        self._write(llm, complete=True, rows=rows.name)
         shutil.rmtree(self._folder)
 
-    def _write(self, complete: bool, rows: str, **more: Any) -> None:
+    def _write(self, llm: Mapping[str, Any] | None, complete: bool, rows: str, **more: Any) -> None:
         content = {
             **self._header,
             "complete": complete,
@@ -117,6 +125,7 @@ class Writer:
                 key: self._details[key] for key in map(self._key, self._cells) if key in self._details
             },
             "rows": rows,
+            **({} if llm is None else {"llm": llm}),
         }
         write_json(self._path, content | more)
 

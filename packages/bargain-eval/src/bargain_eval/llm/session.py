@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
-from bargain_eval.llm.client import Client
+from bargain_eval.llm.client import Client, LlmUnavailable
 from bargain_eval.llm.loop import run_in_loop
 from bargain_eval.llm.prices import Prices, read_prices
 from bargain_eval.llm.request import Answer, Request
@@ -38,6 +38,7 @@ class SessionOptions:
         timeout: Seconds that a server may be silent.
         dry_run: Whether nothing is sent, and only counted.
         verbose: Whether each conversation is written to standard error.
+        give_up: Whether a model that gave no answer after all retries is asked nothing more in this session.
 
     Raises:
         ValueError: If a number is out of range.
@@ -52,6 +53,7 @@ class SessionOptions:
     timeout: float = 600.0
     dry_run: bool = False
     verbose: bool = False
+    give_up: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_calls", "max_cost"):
@@ -99,6 +101,7 @@ class Session:
         self._clients: dict[tuple[str | None, str], Client] = {}
         self._planned: dict[str, tuple[str, int, int, float | None]] = {}
         self._lengths: dict[str, float | None] = {}
+        self._silent: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def client(self, base_url: str | None = None, api: Literal["auto", "responses", "chat"] = "auto") -> Client:
@@ -120,7 +123,7 @@ class Session:
 
         Raises:
             BudgetReached: If the limits leave no room.
-            LlmUnavailable: If the server gave no answer after all retries.
+            LlmUnavailable: If the server gave no answer after all retries, or to an earlier call and is given up.
             LlmRefused: If the server refuses the request.
             ValueError: If there is a limit in dollars and the model has no price.
         """
@@ -170,10 +173,14 @@ class Session:
 
     async def _call(self, client: Client, key: str, request: Request) -> Answer:
         try:
+            if (client.host, request.model) in self._silent:
+                raise LlmUnavailable(f"{request.model} at {client.host} gave no answer before, and is left for later.")
             answer = await client.complete(request)
             self.store.put(key, self.options.run, request, answer, self.prices.cost(request.model, answer))
-        except BaseException:
+        except BaseException as error:
             self.store.release(key)
+            if self.options.give_up and isinstance(error, LlmUnavailable):
+                self._silent.add((client.host, request.model))
             raise
         return answer
 

@@ -1,4 +1,4 @@
-"""The sections about one cross-play: payoffs, welfare and fairness, equilibria, how games end, games to read.
+"""The sections about one cross-play: payoffs, language models, fairness, equilibria, endings, games to read.
 
 Legend: `n` policies, `D` most decisions of a game.
 """
@@ -21,6 +21,7 @@ from bargain_eval.report.ending_drawings import endings
 from bargain_eval.report.game_points import GamePoints, game_points
 from bargain_eval.report.heatmap import Names, heatmap
 from bargain_eval.report.metagame_section import Loop, metagame_section
+from bargain_eval.report.model_section import model_section
 from bargain_eval.report.transcripts import sample_games
 from bargain_eval.results.views import game_name
 
@@ -57,6 +58,8 @@ def crossplay_sections(prefix: str, file: str, suffix: str, matrix: Crossplay, c
     sums = cell_sums(matrix, facts)
     heatmaps = (*(_payoff_figure(prefix, matrix, seat) for seat in range(2)), _agreement_figure(prefix, matrix, sums))
     yield Section(prefix, f"Cross-play: {file}", introduction, figures=heatmaps)
+    if matrix.llm is not None:
+        yield model_section(f"{prefix}-models", f"Language models{suffix}", matrix.llm)
     yield Section(
         f"{prefix}-welfare",
         f"Welfare and fairness{suffix}",
@@ -67,7 +70,7 @@ def crossplay_sections(prefix: str, file: str, suffix: str, matrix: Crossplay, c
     yield Section(
         f"{prefix}-games",
         f"Games to read{suffix}",
-        ("The first games of every pair, the same deals for all; the buttons and the arrow keys turn the page.",),
+        _reading(matrix),
         games=sample_games(matrix, choices.games),
     )
 
@@ -80,6 +83,15 @@ def _introduction(matrix: Crossplay) -> tuple[str, ...]:
         "total. Click a cell to read its games."
     )
     return (words,) if matrix.complete else (words, "This matrix is not complete: empty cells were not played yet.")
+
+
+def _reading(matrix: Crossplay) -> tuple[str, ...]:
+    words = "The first games of every pair, the same deals for all; the buttons and the arrow keys turn the page."
+    if matrix.llm is None:
+        return (words,)
+    if not (matrix.path.parent / matrix.llm["calls"]).is_file():
+        return (words, f"The replies of language models are not shown: {matrix.llm['calls']} is not beside the matrix.")
+    return (words, "Under a move of a language model stands what it said for itself; the other player never saw it.")
 
 
 def _payoff_figure(prefix: str, matrix: Crossplay, seat: int) -> Figure:

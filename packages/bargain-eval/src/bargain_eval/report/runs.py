@@ -98,7 +98,9 @@ def _settings(run: Metadata) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    return "×".join(map(str, value)) if isinstance(value, list) else f"{value}"
+    if isinstance(value, list):
+        return "×".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def leaderboards(contest: Contest) -> tuple[Table, Table]:

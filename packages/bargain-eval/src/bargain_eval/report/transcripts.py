@@ -5,6 +5,7 @@ Legend: `n` policies, `D` decisions.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from bargain_eval.crossplay import Crossplay
 from bargain_eval.game_rows import GameRows
+from bargain_eval.report.replies import Replies
 
 MAX_GAMES = 6_000
 """Games of one matrix on the page; with more policies each cell shows fewer, but at least 2."""
@@ -23,16 +25,24 @@ def sample_games(matrix: Crossplay, games_per_cell: int) -> dict[str, Any]:
 
     Every cell shows its first games, which are the same deals in all cells; where these are all deals or all walks,
     up to three of the first games with the other outcome stand behind them. A cell that was never played is empty.
-    `cells[i * n + j]` lists `[game, actions, outcome, payoff of seat 0, payoff of seat 1, illegal actions]`.
+    `cells[i * n + j]` lists `[game, actions, outcome, payoff of seat 0, payoff of seat 1, illegal actions]`, and behind
+    these `Replies.of_game` where a language model plays; `replies` has the texts.
+
+    Raises:
+        ValueError: If a file of the matrix is missing or damaged.
     """
     size = len(matrix.names)
     wanted = min(games_per_cell, max(2, MAX_GAMES // size**2))
     deals: dict[int, list[Any]] = {}
-    cells = []
-    for row in range(size):
-        for column in range(size):
-            played = matrix.table.count[row, column] > 0
-            cells.append(_cell(matrix.cell(row, column), wanted, deals) if played else [])
+    cells = {
+        (i, j): _cell(matrix.cell(i, j), wanted, deals) if matrix.table.count[i, j] > 0 else []
+        for i, j in product(range(size), repeat=2)
+    }
+    replies = Replies(matrix, {pair: {game[0] for game in games} for pair, games in cells.items()})
+    for pair, games in cells.items():
+        for game in games:
+            said = replies.of_game(pair, game[0], len(game[1]))
+            game += [] if said is None else [said]
     spec = matrix.spec
     return {
         "names": list(matrix.names),
@@ -40,7 +50,8 @@ def sample_games(matrix: Crossplay, games_per_cell: int) -> dict[str, Any]:
         "rounds": spec.max_rounds,
         "discount": spec.discount,
         "deals": {str(game): deals[game] for game in sorted(deals)},
-        "cells": cells,
+        "cells": list(cells.values()),
+        "replies": replies.texts,
     }
 
 

@@ -103,7 +103,7 @@ const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
 function hand(rules, seat, name, values, total, outside) {
   const rows = rules.quantities.map((quantity, item) =>
-    make("tr", {}, ...[item + 1, quantity, values[item], quantity * values[item]].map((n) => make("td", {}, n))));
+    make("tr", {}, ...["ABCDEFGH"[item], quantity, values[item], quantity * values[item]].map((n) => make("td", {}, n))));
   const last = make("tr", {}, make("td", { colspan: 3 }, "everything"), make("td", {}, total));
   const head = make("tr", {}, ...["item", "units", "value of one", "value of all"].map((h) => make("th", {}, h)));
   return make("div", { class: `seat-${seat}` },
@@ -128,8 +128,44 @@ function words(rules, action, mover) {
   return `offers ${slashed(rules.bundle(action, 1 - mover))}, keeps ${slashed(rules.bundle(action, mover))}`;
 }
 
+/* What a language model said before its move: the reasoning in its reply, and each reply as it came. */
+
+const READ = { schema: ", read as a JSON object", text: ", read as text" };
+
+function reasoning(text) {
+  try {
+    const said = JSON.parse(text).reasoning;
+    return typeof said === "string" ? said.trim() : "";
+  } catch {
+    return "";
+  }
+}
+
+function reply([text, thoughts, finish], heading, open) {
+  const parts = thoughts === null ? [] : [make("p", {}, "Reasoning that the server tells:"), make("pre", {}, thoughts)];
+  const came = text === null ? [] : [make("pre", {}, text)];
+  const end = finish === "stop" ? "" : ` (ended by ${finish})`;
+  const words = text === null ? "no text" : "as it came";
+  const summary = make("summary", {}, `${heading}: ${words}${end}`);
+  return make("details", open ? { open: "" } : {}, summary, ...came, ...parts);
+}
+
+function saidRow(rules, [how, calls]) {
+  const replies = calls.map(([number]) => rules.replies[number]);
+  const given = replies.length ? reasoning(replies.at(-1)[0]) : "";
+  const parts = given ? [make("p", {}, `“${given}”`)] : [];
+  calls.forEach(([number, problem], k) => {
+    const heading = `${calls.length > 1 ? `Reply ${k + 1}` : "Reply"}${READ[how] || ""}`;
+    parts.push(reply(rules.replies[number], heading, !given && k === calls.length - 1));
+    if (problem) parts.push(make("p", { class: "note" }, `No move: ${problem}`));
+  });
+  if (how === "fallback") parts.push(make("p", { class: "note" }, "The fallback moved."));
+  if (how === "missing") parts.push(make("p", { class: "note" }, "The answers behind this move are not recorded."));
+  return make("tr", { class: "said" }, make("td", { colspan: 6 }, ...parts));
+}
+
 function transcript(rules, pair, game) {
-  const [index, actions, outcome, payoff0, payoff1, illegal] = game;
+  const [index, actions, outcome, payoff0, payoff1, illegal, said = []] = game;
   const [values0, values1, outside] = rules.deals[index];
   const values = [values0, values1];
   const totals = values.map((own) => rules.worth(own, rules.quantities));
@@ -139,11 +175,12 @@ function transcript(rules, pair, game) {
   };
   const walked = (seat) => worthCell(seat, "outside offer", outside[seat], totals[seat], outside[seat]);
   let standing = -1;
-  const moves = actions.map((action, turn) => {
+  const moves = actions.flatMap((action, turn) => {
     if (action < rules.offers) standing = action;
     const sides = [0, 1].map((seat) => (action === rules.offers + 1 ? walked(seat) : side(standing, seat)));
     const cells = [turn + 1, Math.floor(turn / 2) + 1, `seat ${turn % 2}`].map((cell) => make("td", {}, String(cell)));
-    return make("tr", {}, ...cells, make("td", { class: "move" }, words(rules, action, turn % 2)), ...sides);
+    const row = make("tr", {}, ...cells, make("td", { class: "move" }, words(rules, action, turn % 2)), ...sides);
+    return said[turn] ? [row, saidRow(rules, said[turn])] : [row];
   });
   const headings = ["", "round", "mover", "move", "seat 0 gets", "seat 1 gets"];
   const head = make("tr", {}, ...headings.map((heading) => make("th", {}, heading)));
