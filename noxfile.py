@@ -68,11 +68,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def golden(session: nox.Session) -> None:
-    """Writes the recorded games of tests/golden and the tables and pictures of docs/ anew, for review as a diff."""
+    """Writes the recorded games of tests/golden, what is generated of docs/, and sweeps/ anew, for review as a diff."""
     session.install("-r", "requirements-dev.txt")
     session.run("python", "tests/golden/generate.py")
     session.run("python", "docs/generate.py")
     session.run("python", "docs/pictures.py")
+    session.run("python", "sweeps/generate.py")
 
 
 @nox.session
@@ -203,10 +204,15 @@ def integrations(session: nox.Session, library: str) -> None:
 @nox.session
 @nox.parametrize("library", EXECUTORS, ids=EXECUTORS)
 def executors(session: nox.Session, library: str) -> None:
-    """A cross-play on a cluster of this machine, by each library that can make one, in an environment of its own."""
+    """A cross-play on a cluster of this machine, by each library that can make one, in an environment of its own.
+
+    With Ray also one on two nodes, of which one dies.
+    """
     packages = ("./packages/bargain-env", f"./packages/bargain-eval[{library}]")
     session.install("-c", CONSTRAINTS, "pytest", *packages)
     session.run("python", "-m", "pytest", "-q", "tests/eval/test_executor.py", "-k", library)
+    if library == "ray":
+        session.run("python", "-m", "pytest", "-q", "tests/eval/ray_cluster.py")
 
 
 @nox.session
@@ -215,6 +221,13 @@ def llm_peer(session: nox.Session) -> None:
     packages = ("./packages/bargain-env", "./packages/bargain-eval[torch]", "./packages/bargain-train")
     session.install("-c", CONSTRAINTS, "pytest", "transformers[serving]", *packages)
     session.run("python", "-m", "pytest", "-q", "tests/eval/llm_peer.py", *session.posargs)
+
+
+@nox.session
+def sweeps(session: nox.Session) -> None:
+    """The files of sweeps/ against W&B's own engine, whose pins clash with ours."""
+    session.install("sweeps==0.3.0")
+    session.run("python", "sweeps/check.py")
 
 
 def _fresh_environment(session: nox.Session, *wheels: str) -> str:

@@ -11,13 +11,14 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from bargain_env import GAMES, GameSpec
 from bargain_eval.cli_tools import range_text
+from bargain_train.algorithms import ALGORITHMS
 from bargain_train.algorithms.ex2psro import Ex2PSROConfig
 from bargain_train.algorithms.fcp import FCPConfig
 from bargain_train.algorithms.mappo import MAPPOConfig
@@ -97,6 +98,20 @@ def settings(config: type[RunConfig]) -> str:
     return table(["flag", "default", "range", "meaning"], [row for name, row in rows.items() if name in known])
 
 
+def spaces() -> str:
+    rows = []
+    for name, algorithm in ALGORITHMS.items():
+        parts = [f"`{key}` {_searched(part)}" for key, part in algorithm.space.items()]
+        rows.append([f"`{name}`", "; ".join(parts)])
+    return table(["algorithm", "settings"], rows)
+
+
+def _searched(part: Mapping[str, Any]) -> str:
+    if "values" in part:
+        return ", ".join(str(value).strip("[]").replace(",", "") for value in part["values"])
+    return f"{part['min']} to {part['max']}" + (" (by factors)" if part["distribution"].startswith("log") else "")
+
+
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "game.md": {"sizes": sizes, "parameters": parameters, "actions": actions, "observation": observation},
     "ppo.md": {"ppo settings": partial(settings, PPOConfig)},
@@ -105,6 +120,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "psro.md": {"psro settings": partial(settings, PSROConfig)},
     "ex2psro.md": {"ex2psro settings": partial(settings, Ex2PSROConfig)},
     "fcp.md": {"fcp settings": partial(settings, FCPConfig)},
+    "sweeps.md": {"search spaces": spaces},
     "sampled_cfr.md": {"sampled-cfr settings": partial(settings, SampledCFRConfig)},
 }
 

@@ -44,6 +44,7 @@ class BargainEnv(EnvBase):
         seed: Key of the deals, 0 to 2**64 - 1.
         device: Where the tensors live; the engine of that device plays.
         threads: CPU threads of the engine.
+        first_game: Index of the first row's game.
         view: "acting" or "agents"; the second writes twice the rows.
 
     Attributes:
@@ -65,10 +66,13 @@ class BargainEnv(EnvBase):
         *,
         device: str | torch.device = "cpu",
         threads: int = 1,
+        first_game: int = 0,
         view: ViewKind = "acting",
     ) -> None:
         self.spec_of_game = check_spec(spec)
-        self.engine = make_engine(self.spec_of_game, num_envs, str(device), seed, threads=threads, views=False)
+        self.engine = make_engine(
+            self.spec_of_game, num_envs, str(device), seed, first_game=first_game, threads=threads, views=False
+        )
         self._view = make_view(view, self.engine)
         super().__init__(device=torch.device(self.engine.device), batch_size=torch.Size([num_envs]))
         self._buffers = as_tensors(self.engine)

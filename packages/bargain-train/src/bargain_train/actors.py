@@ -133,9 +133,14 @@ def draw_cdf(probs: torch.Tensor, count: int, generator: torch.Generator | None 
         count: Draws.
         generator: Source of `B * count` uniforms; torch's global one if None.
     """
+    uniform = torch.rand(len(probs), count, generator=generator, device=probs.device, dtype=probs.dtype)
+    return invert_cdf(probs, uniform)
+
+
+def invert_cdf(probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Returns the draws `[B, count]` int64 from `probs` `[B, A]` that `uniform` `[B, count]` stands for; `draw_cdf`."""
     cumulative = probs.cumsum(-1)
     total = cumulative[:, -1:]
-    uniform = torch.rand(len(probs), count, generator=generator, device=probs.device, dtype=probs.dtype)
     # The product may round up to the total; the last action with mass then stands.
     point = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, point, right=True).clamp_max_(probs.shape[-1] - 1)

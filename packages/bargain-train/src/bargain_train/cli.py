@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bargain_eval.cli_tools import Command, run_cli
 
 from bargain_train.algorithms import ALGORITHMS, Algorithm
 from bargain_train.config import RunConfig
+from bargain_train.sweep.options import SweepOptions
+
+if TYPE_CHECKING:
+    from bargain_train.run import Run
 
 _DESCRIPTION = """Trains agents for the bargaining game.
 
-Every command writes one run (metrics, checkpoints, final evaluation) into --results-dir; look at runs with
-`bargain-eval results`. Each command explains its settings, e.g. `bargain-train ppo --help`. Ctrl-C leaves a run that
---resume continues. --config FILE reads settings from a JSON or YAML file, such as the config.json of a stored run;
-flags given beside it win. A bad value is answered by one sentence and exit code 2."""
+Every training command writes one run (metrics, checkpoints, final evaluation) into --results-dir; look at runs with
+`bargain-eval results`. `sweep` trains many. Each command explains its settings, e.g. `bargain-train ppo --help`. Ctrl-C
+leaves a run that --resume continues. --config FILE reads settings from a JSON or YAML file, such as the config.json of
+a stored run; flags given beside it win. A bad value is answered by one sentence and exit code 2."""
 
 _WITH_RESUME = ("resume", "results_dir")
 
@@ -30,8 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Command] = {
         name: (algorithm.config, _command(name, algorithm)) for name, algorithm in ALGORITHMS.items()
     }
+    commands["sweep"] = (SweepOptions, _sweep)
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
     try:
-        arguments = expand_config(arguments)
+        arguments = expand_config(arguments[:cut]) + expand_config(arguments[cut:])
     except ValueError as error:
         sys.stderr.write(f"bargain-train: {error}\n")
         return 2
@@ -83,26 +90,50 @@ def _flags(name: object, value: Any) -> list[str]:
     return [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
 
 
+def _sweep(options: SweepOptions) -> int:
+    from bargain_train.sweep.command import sweep
+
+    _refuse_torchrun("sweep")
+    return sweep(options)
+
+
 def _command(name: str, algorithm: Algorithm) -> Callable[[Any], int]:
     def command(config: RunConfig) -> int:
+        from bargain_train.distributed import TeamError, join
         from bargain_train.run import Run
         from bargain_train.summary import print_summary
 
-        run = Run(name, config if config.resume is None else _stored_config(name, algorithm, config))
+        if name != "ppo":
+            _refuse_torchrun(name)
         try:
-            with run:
-                algorithm.train(run.config, run)
-        except FloatingPointError as error:
+            with join() as team:
+                run = Run(name, config if config.resume is None else _stored_config(name, algorithm, config), team=team)
+                _train(run, algorithm)
+                if team.leads:
+                    print_summary(run)
+                team.wait()
+        except (FloatingPointError, TeamError) as error:
             sys.stderr.write(f"bargain-train {name}: {error}\n")
             return 1
-        except ValueError as error:
-            if not run.started:
-                raise
-            raise RuntimeError(f"run {run.record.run_id} failed: {error}") from error
-        print_summary(run)
         return 0 if run.finished else 130
 
     return command
+
+
+def _train(run: Run, algorithm: Algorithm) -> None:
+    try:
+        with run:
+            algorithm.train(run.config, run)
+    except ValueError as error:
+        if not run.started:
+            raise
+        raise RuntimeError(f"run {run.record.run_id} failed: {error}") from error
+
+
+def _refuse_torchrun(name: str) -> None:
+    """Raises ValueError in a process that torchrun started with others."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
+        raise ValueError(f"torchrun spreads one PPO learner over processes; start {name} without it.")
 
 
 def _stored_config(name: str, algorithm: Algorithm, config: RunConfig) -> RunConfig:

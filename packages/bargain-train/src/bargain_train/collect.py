@@ -17,8 +17,9 @@ from bargain_eval.policy import HasMemory, Policy
 from tensordict import TensorDictBase
 from torch import nn
 
-from bargain_train.actors import MaskedCategorical
+from bargain_train.actors import MaskedCategorical, invert_cdf
 from bargain_train.collector import TimeMajorCollector
+from bargain_train.distributed import ALONE, Team
 from bargain_train.hands import Hands
 from bargain_train.networks import Network
 from bargain_train.pool import Pool
@@ -35,11 +36,15 @@ class SeatPlayers(nn.Module):
     member of a pool. The rows of pools and policies get log-probability and value 0. If a network reads hands, those of
     the seats that wait, which it gets in columns after the observation's, are written too: `hand` `[N, I + 1]`.
 
+    Several processes draw the same uniform numbers for all their games and each uses those of its own. So with one
+    network for both seats they draw the actions that one process would.
+
     Args:
         env: The games; their observation must suffice for every player.
         players: Who plays seat 0 and seat 1.
         generator: Draws the networks' actions.
         rng: Draws the policies' actions.
+        team: Which of several processes plays these games.
     """
 
     def __init__(
@@ -48,12 +53,15 @@ class SeatPlayers(nn.Module):
         players: tuple[Player, Player],
         generator: torch.Generator,
         rng: np.random.Generator,
+        team: Team = ALONE,
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleList({id(p): p for p in players if isinstance(p, Network)}.values())
         self._players = players
         self._generator = generator
         self._rng = rng
+        self._team = team
+        self._uniform = torch.zeros(0)  # [N, 1], what several processes drew for the decisions of this step
         self._has_offer = env.spec_of_game.slices["state"].start
         self._hands = Hands(env) if any(network.reads_hands for network in self.networks) else None
         shape, device = env.batch_size, env.device
@@ -67,6 +75,9 @@ class SeatPlayers(nn.Module):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Writes the actions of the movers in `tensordict`, batch size `[N]`."""
         observation, mask = tensordict["observation"], tensordict["action_mask"]
+        if not self._team.alone:
+            shape, device = (len(observation) * self._team.size, 1), observation.device
+            self._uniform = self._team.part(torch.rand(shape, generator=self._generator, device=device))
         if self._hands is not None:
             tensordict["hand"] = hand = self._hands.waiting()
             observation = torch.cat([observation, hand], -1)
@@ -82,7 +93,7 @@ class SeatPlayers(nn.Module):
                     continue
                 if isinstance(player, Network):
                     action[rows], log_prob[rows], value[rows] = self._network_rows(
-                        player, observation[rows], mask[rows]
+                        player, observation[rows], mask[rows], rows
                     )
                 elif isinstance(player, Pool):
                     action[rows] = self._pool_rows(player, seat, observation[rows], mask[rows], rows)
@@ -114,11 +125,18 @@ class SeatPlayers(nn.Module):
                 player.begin(games, seat, self._rng)
 
     def _network_rows(
-        self, network: Network, observation: torch.Tensor, mask: torch.Tensor
+        self,
+        network: Network,
+        observation: torch.Tensor,
+        mask: torch.Tensor,
+        games: torch.Tensor | slice = slice(None),
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         logits, value = network(observation)
         distribution = MaskedCategorical(logits, mask)
-        action = distribution.sample(generator=self._generator)
+        if self._team.alone:
+            action = distribution.sample(generator=self._generator)
+        else:
+            action = invert_cdf(distribution.probs, self._uniform[games]).squeeze(-1)
         return action, distribution.log_prob(action), value
 
     def _pool_rows(
@@ -163,6 +181,8 @@ class Rollout:
 class Rollouts:
     """An endless source of rollouts: `num_envs` games, played on from where the last rollout left them.
 
+    Several processes share the games out: each has the rows of its own.
+
     Args:
         spec: The game; its observation must suffice for every player.
         players: Who plays seat 0 and seat 1; networks act with their current parameters.
@@ -171,6 +191,13 @@ class Rollouts:
         seed: Key of the deals and of every action drawn.
         device: Where rows and networks live.
         threads: CPU threads of the engine, if the CPU plays.
+        team: The processes that play.
+
+    Attributes:
+        frames: Decisions of all games in a rollout.
+
+    Raises:
+        ValueError: If the processes cannot play equally many games.
     """
 
     def __init__(
@@ -183,13 +210,14 @@ class Rollouts:
         seed: int,
         device: str = "cpu",
         threads: int = 1,
+        team: Team = ALONE,
     ) -> None:
         self.frames = num_envs * length
         self._generator = torch.Generator(device=device).manual_seed(derive_seed(seed, "actions"))
-        self._rng = np.random.default_rng(derive_seed(seed, "policies"))
-        threads = threads if device == "cpu" else 1
-        self._env = BargainEnv(spec, num_envs, seed, device=device, threads=threads)
-        self._players = SeatPlayers(self._env, players, self._generator, self._rng)
+        self._rng = np.random.default_rng(derive_seed(seed, team.stream("policies")))
+        threads, own = threads if device == "cpu" else 1, team.share(num_envs)
+        self._env = BargainEnv(spec, own, seed, device=device, threads=threads, first_game=team.rank * own)
+        self._players = SeatPlayers(self._env, players, self._generator, self._rng, team)
         self._collector = TimeMajorCollector(self._env, self._players, length=length)
 
     def collect(self) -> Rollout:

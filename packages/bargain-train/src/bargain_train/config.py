@@ -12,6 +12,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 Positive = Annotated[int, Field(ge=1)]
+
+Space = Mapping[str, Mapping[str, Any]]
+"""What may be searched: fields of a config by name, each as `parameters` of a W&B sweep describe it."""
+
 MAGNET_INTERVAL = 20
 
 FEWEST_GAMES = 16

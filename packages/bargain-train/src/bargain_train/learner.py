@@ -14,19 +14,20 @@ from tensordict import TensorDictBase
 
 from bargain_train.advantage import Credit, seat_gae
 from bargain_train.collect import Rollout, Rollouts
+from bargain_train.distributed import ALONE, Team
 from bargain_train.updates import Learner, ppo_update
 
 _ROW_KEYS = ("observation", "action_mask", "action", "action_log_prob", "advantage", "value_target")
+_GAME_METRICS = ("payoff_0", "payoff_1", "total", "agreement_rate", "first_move_walk_rate", "mean_decisions")
 
 
 class Clock(Protocol):
-    """What counts the steps of a phase: a `Run`, or the `Budget` of a part of one.
+    """What counts the steps of a phase: a `Run`, or the `Budget` of a part of one."""
 
-    Attributes:
-        step: Environment steps taken.
-    """
-
-    step: int
+    @property
+    def step(self) -> int:
+        """Environment steps taken."""
+        ...
 
     def should_stop(self) -> bool:
         """Tells whether to stop before the next update."""
@@ -65,6 +66,7 @@ def ppo_phase(
     budget: int,
     clock: Clock,
     generator: torch.Generator,
+    team: Team = ALONE,
 ) -> Iterator[dict[str, float]]:
     """Trains `learners` until `budget` steps are taken or `clock` says stop; yields metrics after each update.
 
@@ -78,6 +80,7 @@ def ppo_phase(
         budget: Environment steps at which the phase ends, counted from the start of the clock.
         clock: Counts the steps, and says when to stop.
         generator: Shuffles minibatches.
+        team: The processes that learn together; each collects its own rows, and metrics are those of all.
 
     Yields:
         Metrics of the games that ended (payoffs, agreement, walks, length) and of the update, each explained on the
@@ -86,19 +89,23 @@ def ppo_phase(
     while clock.step < budget and not clock.should_stop():
         progress = clock.step / budget
         rollout = rollouts.collect()
-        metrics = game_metrics(spec, rollout.rows)
+        metrics = _of_all_games(game_metrics(spec, rollout.rows), team)
         for learner in learners:
             metrics |= learner.anneal(progress)
-            credit, rows = learner_rows(rollout, learner)
-            update = ppo_update(learner, rows, generator) | {"explained_variance": explained_variance(credit)}
+            credit, rows = learner_rows(rollout, learner, team)
+            update = ppo_update(learner, rows, generator, team)
+            update["explained_variance"] = explained_variance(credit, team)
             suffix = f"_{learner.seats[0]}" if len(learners) > 1 else ""
             metrics |= {f"{name}{suffix}": value for name, value in update.items()}
         clock.advance(rollouts.frames)
         yield metrics
 
 
-def learner_rows(rollout: Rollout, learner: Learner) -> tuple[Credit, TensorDictBase]:
-    """Returns the credit of the learner's decisions and their rows `[R]`, advantages normalised seat by seat."""
+def learner_rows(rollout: Rollout, learner: Learner, team: Team = ALONE) -> tuple[Credit, TensorDictBase]:
+    """Returns the credit of the learner's decisions and their rows `[R]`, advantages normalised seat by seat.
+
+    Mean and standard deviation are those of the rows of all processes of `team`.
+    """
     rows, options = rollout.rows, learner.options
     player = rows["player"]
     credit = seat_gae(
@@ -116,20 +123,30 @@ def learner_rows(rollout: Rollout, learner: Learner) -> tuple[Credit, TensorDict
         chosen = credit.valid & (player == seat)
         own |= chosen
         sample = advantage[chosen]
-        if len(sample):
-            advantage[chosen] = (sample - sample.mean()) / (sample.std(correction=0) + 1e-8)
+        mean, std = team.mean_and_std(sample)
+        advantage[chosen] = (sample - mean) / (std + 1e-8)
     rows["advantage"] = advantage.unsqueeze(-1)
     rows["value_target"] = credit.value_target.unsqueeze(-1)
     selected = rows.select(*_ROW_KEYS)[own]
     return credit._replace(valid=own), selected
 
 
-def explained_variance(credit: Credit) -> float:
+def explained_variance(credit: Credit, team: Team = ALONE) -> float:
     """Returns 1 - Var(target - value) / Var(target) over the valid decisions; 0 where the targets do not vary."""
     target, error = credit.value_target[credit.valid], credit.advantage[credit.valid]
-    if not len(target) or not (variance := float(target.var(correction=0))):
+    if not (variance := team.variance(target)):
         return 0.0
-    return 1.0 - float(error.var(correction=0)) / variance
+    return 1.0 - team.variance(error) / variance
+
+
+def _of_all_games(metrics: dict[str, float], team: Team) -> dict[str, float]:
+    """Returns the means over the games of all processes, from this one's `game_metrics`."""
+    if team.alone:
+        return metrics
+    games = metrics["games"]
+    sums = team.totals({"games": games} | {name: games * metrics.get(name, 0.0) for name in _GAME_METRICS})
+    total = sums.pop("games")
+    return {name: value / total for name, value in sums.items() if total} | {"games": total}
 
 
 def game_metrics(spec: GameSpec, rows: TensorDictBase) -> dict[str, float]:

@@ -20,6 +20,7 @@ from bargain_eval.results import ResultsManager, RunRecord
 from bargain_eval.results.layout import algorithm_name
 
 from bargain_train.config import RunConfig
+from bargain_train.distributed import ALONE, Team
 from bargain_train.loggers import MultiLogger, create_logger, require_tensorboard
 from bargain_train.seeds import derive_seed
 
@@ -38,16 +39,19 @@ class Run:
         algorithm: The training command.
         config: Its settings; with `resume`, those that the stored run was started with.
         console: Print progress to the terminal.
+        mirror: Mirror best.pt and latest.pt where the algorithm's are by default, if the settings name no folder.
+        team: The processes that make this run together; the first alone starts and writes it.
 
     Attributes:
         config: The settings.
-        device: Where to train, "cpu" or "cuda:k".
+        device: Where to train, "cpu" or "cuda:k"; several processes of a machine take GPUs from the chosen one on.
         threads: CPU threads.
         step: Environment steps taken.
         updates: Updates made.
         best: Best pool payoff in evaluations so far, None before the first.
         resumed: The `resume` part of the checkpoint to go on from; None for a new run.
         stopped: True once a signal asked to stop.
+        team: The processes that make this run together.
         finished: True once the final policy is stored.
         evaluation: The final evaluation, once there is one.
 
@@ -56,19 +60,23 @@ class Run:
             a GPU for one.
     """
 
-    def __init__(self, algorithm: str, config: RunConfig, *, console: bool = True) -> None:
+    def __init__(
+        self, algorithm: str, config: RunConfig, *, console: bool = True, mirror: bool = True, team: Team = ALONE
+    ) -> None:
         if config.tensorboard:
             require_tensorboard()
         self.algorithm = algorithm
         self.config = config
-        self.device = _device(config)
-        self.threads = config.threads or available_cores()
+        self.team = team
+        self.device = _device(config, team.local_rank)
+        self.threads = config.threads or max(1, available_cores() // team.local_size)
         self.step = self.updates = 0
         self.best: float | None = None
         self.resumed: dict[str, Any] | None = None
         self.stopped = self.finished = False
         self.evaluation: dict[str, Any] | None = None
         self._console = console
+        self._mirror = config.checkpoint_dir or (f"checkpoints/{algorithm_name(algorithm)}" if mirror else None)
         self._manager = ResultsManager(config.results_dir)
         self._record: RunRecord | None = None
         self._logger: MultiLogger | None = None
@@ -145,7 +153,7 @@ class Run:
                 env_config=config.spec().to_dict(),
                 total_timesteps=config.budget if config.unit == "steps" else None,
                 tags=tags,
-                device=self.device,
+                device=self.device if self.team.alone else f"{self.device}, {self.team.size} processes",
             )
         self._started_at = self._logged_at = time.perf_counter()
         self._logged_step = self.step
@@ -172,9 +180,14 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        torch.set_num_threads(self._threads_before)
+        try:
+            self._close(error)
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            torch.set_num_threads(self._threads_before)
+
+    def _close(self, error: BaseException | None) -> None:
         if self._record is None:
             return
         self._record.set_progress(self.step, self.updates, self.seconds)
@@ -239,8 +252,7 @@ class Run:
         """Stores a checkpoint with the state that `resume` needs, and mirrors best.pt and latest.pt."""
         progress = {"updates": self.updates, "best": self.best, "seconds": self.seconds}
         resume = dict(checkpoint.get("resume", {})) | {"run": progress}
-        mirror = self.config.checkpoint_dir or f"checkpoints/{algorithm_name(self.algorithm)}"
-        self.record.save_checkpoint(dict(checkpoint) | {"resume": resume}, self.step, is_best, mirror=mirror)
+        self.record.save_checkpoint(dict(checkpoint) | {"resume": resume}, self.step, is_best, mirror=self._mirror)
         self.record.set_progress(self.step, self.updates, self.seconds)
         self._saved_step = self.step
 
@@ -290,9 +302,10 @@ def torch_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _device(config: RunConfig) -> str:
+def _device(config: RunConfig, number: int) -> str:
+    """Returns the device of the process of this number on its machine."""
     device = resolve_device(config.device)
-    return device if device == "cpu" else resolve_device(f"cuda:{config.cuda_device}")
+    return device if device == "cpu" else resolve_device(f"cuda:{config.cuda_device + number}")
 
 
 def available_cores() -> int:

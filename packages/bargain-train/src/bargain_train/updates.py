@@ -19,6 +19,7 @@ from torchrl.objectives import ClipPPOLoss
 
 from bargain_train.actors import MaskedCategorical, ppo_modules
 from bargain_train.config import MAGNET_INTERVAL, PpoOptions
+from bargain_train.distributed import ALONE, Team
 from bargain_train.guide import Guide
 from bargain_train.networks import Network
 
@@ -195,7 +196,9 @@ def read_rows(network: Network, rows: TensorDictBase) -> TensorDictBase:
     return rows.exclude("observation").set("features", network.reader(rows["observation"]))
 
 
-def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generator) -> dict[str, float]:
+def ppo_update(
+    learner: Learner, rows: TensorDictBase, generator: torch.Generator, team: Team = ALONE
+) -> dict[str, float]:
     """Improves the learner's network on `rows` by clipped PPO (Schulman et al. 2017, eq. 7).
 
     A weight of the KL divergence from the rollout's policy makes it magnetic mirror descent (Sokota et al. 2023), one
@@ -203,25 +206,30 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
     costs one forward pass of all rows, and gathering `[R, A]` in every epoch. So does a guide (Nguyen et al. 2025), but
     its KL is that of the guide from the policy, which is low only where the policy does all that the guide does.
 
+    In several processes a minibatch is made of the same share of every process's rows, and its loss is the mean over
+    all of them.
+
     Args:
         learner: Who learns.
         rows: `[R]` with `observation`, `action_mask`, `action`, `action_log_prob`, `advantage` `[R, 1]` and
             `value_target` `[R, 1]`.
         generator: Shuffles the rows in every epoch.
+        team: The processes that make this update together.
 
     Returns:
         Means over the gradient steps: loss, policy_loss, value_loss, entropy, approx_kl, clip_fraction, grad_norm; and
         first_ratio_error, by how much the largest probability ratio exceeds 1 before the first step: rounding alone;
         kl_rollout and kl_magnet, in nats, if they have a weight; and with a guide kl_guide, in nats, and kl_coef, its
         coefficient in this update.
-        Nothing if there are no rows, which happens to few games and short rollouts.
+        Nothing if a process has no rows, which happens to few games and short rollouts.
 
     Raises:
         FloatingPointError: If the loss is not finite; the network has not taken that step.
     """
     options, size = learner.options, len(rows)
     learner.refresh()
-    if not size:
+    sizes = team.counts(size)
+    if not min(sizes):
         return {}
     shown, rows = rows, read_rows(learner.network, rows)
     rows["value_target"] = learner.network.value_targets(rows["features"], rows["value_target"])
@@ -230,13 +238,14 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
         rows[name] = policy_log_probs(network, rows, options.minibatch_size)
     if (guide := learner.guide) is not None:
         rows["kl_guide"] = policy_log_probs(guide.network, read_rows(guide.network, shown), options.minibatch_size)
-    count = -(-size // options.minibatch_size)
+    count = min(-(-sum(sizes) // options.minibatch_size), *sizes)
     totals: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(()))
     first_ratio_error = 0.0
     for epoch in range(options.ppo_epochs):
         order = torch.randperm(size, generator=generator, device=rows.device)
         for part, index in enumerate(torch.tensor_split(order, count)):
             batch = rows[index]
+            share = len(batch) / sum(number // count + (part < number % count) for number in sizes)
             output = learner.loss(batch)
             if epoch == part == 0:
                 first_ratio_error = float(output["max_ratio"]) - 1.0
@@ -247,10 +256,10 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
             if guide is not None:
                 kls["kl_guide"] = forward_kl_divergence(batch["kl_guide"], learner.actor.distribution).mean()
                 loss = loss + guide.weight * kls["kl_guide"]
-            if not bool(loss.isfinite()):
-                raise FloatingPointError("the PPO loss is not finite; try a smaller --lr.")
             learner.optimizer.zero_grad()
-            loss.backward()
+            (loss * share).backward()
+            if not bool(team.sum_gradients(learner.network.parameters(), loss.detach()).isfinite()):
+                raise FloatingPointError("the PPO loss is not finite; try a smaller --lr.")
             norm = nn.utils.clip_grad_norm_(learner.network.parameters(), options.max_grad_norm)
             learner.optimizer.step()
             for name, value in (
@@ -263,9 +272,9 @@ def ppo_update(learner: Learner, rows: TensorDictBase, generator: torch.Generato
                 ("grad_norm", norm),
                 *kls.items(),
             ):
-                totals[name] = totals[name] + value.detach()
-    metrics = {name: float(total) / (count * options.ppo_epochs) for name, total in totals.items()}
+                totals[name] = totals[name] + value.detach() * share
+    metrics = {name: total / (count * options.ppo_epochs) for name, total in team.totals(totals).items()}
     if guide is not None:
         metrics["kl_coef"] = guide.coef
         guide.adapt(metrics["kl_guide"])
-    return metrics | {"first_ratio_error": first_ratio_error}
+    return metrics | {"first_ratio_error": team.largest(first_ratio_error)}

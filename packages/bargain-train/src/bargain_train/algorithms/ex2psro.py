@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import STRICT, ExplorationOptions, OracleConfig
+from bargain_train.config import STRICT, ExplorationOptions, OracleConfig, Space
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -61,6 +61,23 @@ class Ex2PSROConfig(ExplorationOptions, OracleConfig):
             for name in names:
                 if not met and getattr(self, name) != defaults[name].default:
                     raise ValueError(f"--{name.replace('_', '-')} needs {needed}.")
+
+
+SPACE: Space = {
+    "lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
+    "kl_coef": {"distribution": "log_uniform_values", "min": 0.01, "max": 1.0},
+    "use_adaptive_kl": {"values": [True, False]},
+    "welfare_fn": {"values": ["utilitarian", "nash", "egalitarian"]},
+    "nash_solver": {"values": ["max_welfare", "mene", "nbs", "replicator"]},
+    "exploration_top_k": {"distribution": "int_uniform", "min": 1, "max": 10},
+    "exploration_temperature": {"distribution": "uniform", "min": 0.1, "max": 2.0},
+    "imitation_lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
+    "imitation_epochs": {"values": [3, 5, 10]},
+    "imitation_data_size": {"values": [500, 1000, 5000]},
+    "br_training_steps": {"values": [50_000, 100_000, 200_000]},
+    "max_policies": {"values": [10, 20]},
+}
+"""What a sweep searches unless it is told otherwise."""
 
 
 _WITHOUT_KL = ("kl_coef", "welfare_fn")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import STRICT, CoPlayConfig
+from bargain_train.config import STRICT, CoPlayConfig, Space
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -33,6 +33,18 @@ class FCPConfig(CoPlayConfig):
         bargain-train fcp --prioritized --workers 2
         bargain-train fcp --resume fcp_20260101_120000_seed42
     """
+
+
+SPACE: Space = {
+    "lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
+    "entropy_coef": {"distribution": "log_uniform_values", "min": 0.003, "max": 0.3},
+    "population_size": {"values": [5, 10, 20]},
+    "snapshot_interval": {"values": [5_000, 10_000, 20_000]},
+    "prioritized": {"values": [True, False]},
+    "num_envs": {"values": [1024, 2048, 4096]},
+    "rollout_steps": {"values": [16, 32, 64]},
+}
+"""What a sweep searches unless it is told otherwise."""
 
 
 def train(config: FCPConfig, run: Run) -> Policy:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import STRICT, MappoOptions, NetworkOptions, Positive, PpoOptions, StepConfig
+from bargain_train.config import STRICT, MappoOptions, NetworkOptions, Positive, PpoOptions, Space, StepConfig
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -44,6 +44,19 @@ class MAPPOConfig(MappoOptions, PpoOptions, NetworkOptions, StepConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_kl_rollout(self.num_envs * self.rollout_steps)
+
+
+SPACE: Space = {
+    "lr": {"distribution": "log_uniform_values", "min": 3e-5, "max": 3e-3},
+    "clip_eps": {"distribution": "uniform", "min": 0.1, "max": 0.3},
+    "entropy_coef": {"distribution": "log_uniform_values", "min": 0.003, "max": 0.3},
+    "ppo_epochs": {"values": [2, 4, 8]},
+    "num_envs": {"values": [256, 512, 1024, 2048]},
+    "rollout_steps": {"values": [16, 32, 64, 128]},
+    "share_actor": {"values": [True, False]},
+    "centralized_critic": {"values": [True, False]},
+}
+"""What a sweep searches unless it is told otherwise."""
 
 
 def train(config: MAPPOConfig, run: Run) -> Policy:

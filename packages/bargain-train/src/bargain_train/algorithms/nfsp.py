@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import STRICT, FictitiousOptions, NetworkOptions, Positive, StepConfig
+from bargain_train.config import STRICT, FictitiousOptions, NetworkOptions, Positive, Space, StepConfig
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -48,6 +48,18 @@ class NFSPConfig(FictitiousOptions, NetworkOptions, StepConfig):
         """Returns the share of random actions in best response mode after `step` environment steps."""
         decay = self.epsilon_decay_steps or max(1, 2 * self.total_timesteps // 5)
         return self.epsilon_start + (self.epsilon_end - self.epsilon_start) * min(step / decay, 1.0)
+
+
+SPACE: Space = {
+    "eta": {"distribution": "uniform", "min": 0.05, "max": 0.5},
+    "br_lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
+    "avg_lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
+    "epsilon_start": {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5},
+    "br_train_freq": {"values": [128, 256, 512]},
+    "br_target_update_freq": {"values": [100, 300, 1000]},
+    "num_envs": {"values": [128, 256, 512, 1024]},
+}
+"""What a sweep searches unless it is told otherwise."""
 
 
 def train(config: NFSPConfig, run: Run) -> Policy:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import STRICT, NetworkOptions, PpoOptions, StepConfig
+from bargain_train.config import STRICT, NetworkOptions, PpoOptions, Space, StepConfig
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -57,6 +57,19 @@ class PPOConfig(PpoOptions, NetworkOptions, StepConfig):
     def learning_seats(self) -> tuple[int, ...]:
         """The seats that learn."""
         return (0, 1) if self.opponent is None else (self.seat or 0,)
+
+
+SPACE: Space = {
+    "lr": {"distribution": "log_uniform_values", "min": 3e-5, "max": 3e-3},
+    "clip_eps": {"distribution": "uniform", "min": 0.1, "max": 0.3},
+    "entropy_coef": {"distribution": "log_uniform_values", "min": 0.003, "max": 0.3},
+    "ppo_epochs": {"values": [2, 4, 8]},
+    "num_envs": {"values": [256, 512, 1024, 2048]},
+    "rollout_steps": {"values": [16, 32, 64, 128]},
+    "hidden_dims": {"values": [[128, 128], [256, 256], [512, 512]]},
+    "share": {"values": [True, False]},
+}
+"""What a sweep searches unless it is told otherwise."""
 
 
 def train(config: PPOConfig, run: Run) -> Policy:

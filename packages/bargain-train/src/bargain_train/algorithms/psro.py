@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import STRICT, JobOptions, NetworkOptions, OracleConfig, PpoOptions
+from bargain_train.config import STRICT, JobOptions, NetworkOptions, OracleConfig, PpoOptions, Space
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -51,6 +51,19 @@ class PSROConfig(OracleConfig):
                 raise ValueError(f"--{name.replace('_', '-')} has no effect with --oracle exact.")
         if self.observation != "history":
             raise ValueError("--oracle exact computes responses that remember every offer: --observation history.")
+
+
+SPACE: Space = {
+    "lr": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2},
+    "entropy_coef": {"distribution": "log_uniform_values", "min": 0.01, "max": 1.0},
+    "br_training_steps": {"values": [50_000, 100_000, 200_000]},
+    "br_rollout_steps": {"values": [8, 16, 32]},
+    "nash_solver": {"values": ["replicator", "fictitious_play", "rrd", "uniform"]},
+    "max_policies": {"values": [10, 20]},
+    "num_eval_games": {"values": [500, 1000, 2000]},
+    "warm_start": {"values": [True, False]},
+}
+"""What a sweep searches unless it is told otherwise."""
 
 
 def train(config: PSROConfig, run: Run) -> Policy:

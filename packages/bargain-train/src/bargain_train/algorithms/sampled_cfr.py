@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from bargain_train.config import STRICT, IterationConfig, NetworkOptions, Positive, RegretOptions
+from bargain_train.config import STRICT, IterationConfig, NetworkOptions, Positive, RegretOptions, Space
 
 if TYPE_CHECKING:
     from bargain_eval.policy import Policy
@@ -51,6 +51,18 @@ class SampledCFRConfig(RegretOptions, NetworkOptions, IterationConfig):
                 raise ValueError(f"--{name.replace('_', '-')} needs --readout network.")
         if self.readout == "network" and self.stored_networks != fields["stored_networks"].default:
             raise ValueError("--stored-networks needs --readout sd-cfr.")
+
+
+SPACE: Space = {
+    "lr": {"distribution": "log_uniform_values", "min": 3e-4, "max": 3e-2},
+    "max_grad_norm": {"distribution": "log_uniform_values", "min": 0.1, "max": 10.0},
+    "advantage_train_steps": {"values": [400, 800, 1600]},
+    "advantage_batch_size": {"values": [256, 512, 1024]},
+    "num_envs": {"values": [256, 512, 1024]},
+    "sampled_offers": {"values": [2, 4, 8]},
+    "reinitialise": {"values": [True, False]},
+}
+"""What a sweep searches unless it is told otherwise."""
 
 
 def train(config: SampledCFRConfig, run: Run) -> Policy:
