@@ -38,6 +38,11 @@ def test_torchrls_checks_hold(kind: type[BargainEnv], name: str, num_envs: int) 
     check_env_specs(kind(SPECS[name], num_envs), seed=1, break_when_any_done="both")
 
 
+def test_first_game_names_the_deals_of_the_first_row() -> None:
+    whole, part = BargainEnv(num_envs=7, seed=5), BargainEnv(num_envs=3, seed=5, first_game=4)
+    assert torch.equal(part.reset()["observation"], whole.reset()["observation"][4:])
+
+
 @each_spec
 def test_both_step_paths_make_one_stream(name: str) -> None:
     fused, reference = BargainEnv(SPECS[name], 50, seed=4), _ReferencePath(SPECS[name], 50, seed=4)
