@@ -146,6 +146,19 @@ def test_a_summary_knows_no_sum_with_an_unknown_part(server: LlmServer, opened: 
     assert (told["cost"], told["output_tokens"], told["input_tokens"]) == (None, None, 600)
 
 
+def test_a_price_that_is_learned_later_counts_for_what_was_paid_before(server: LlmServer, tmp_path: Path) -> None:
+    store = str(tmp_path / "calls.sqlite")
+    prices = {name: tmp_path / f"{name}.toml" for name in ("none", "known")}
+    prices["none"].write_text("[models]", encoding="utf-8")
+    prices["known"].write_text('[models."gpt-4o"]\ninput = 1\noutput = 2\n', encoding="utf-8")
+    with session(SessionOptions(store, prices=str(prices["none"]), timeout=5.0)) as opened:
+        policy, rows = played(server)
+        assert summed(policy, opened, audited(policy, opened, rows))["cost"] is None
+    with session(SessionOptions(store, prices=str(prices["known"]))) as opened:
+        told = summed(policy, opened, audited(policy, opened, rows))
+        assert told["cost"] == pytest.approx(6 * (100 + 20 * 2) / 1e6)
+
+
 def test_a_summary_says_what_was_sent_and_what_was_left_out(server: LlmServer, opened: Session) -> None:
     server.faults = iter(["400 temperature"])
     policy, rows = played(server, 1, temperature=0.5)

@@ -16,6 +16,7 @@ import pytest
 from bargain_eval.llm.client import Client, LlmRefused, LlmUnavailable
 from bargain_eval.llm.loop import run_in_loop
 from bargain_eval.llm.request import Answer
+from bargain_eval.llm.wire import read_body
 from llm_server import ACCEPT, LlmServer, hurry
 from test_llm_request import REQUEST
 
@@ -142,6 +143,14 @@ def test_a_call_of_the_responses_api_carries_the_same(server: LlmServer, connect
     tokens = (answer.input_tokens, answer.cached_tokens, answer.output_tokens, answer.reasoning_tokens)
     assert tokens == (100, 40, 20, 5)
     assert answer.reasoning is None
+
+
+@pytest.mark.parametrize("count", [-5, "many", None, True, 2.5])
+def test_a_number_of_tokens_that_is_none_is_unknown(count: Any) -> None:
+    usage = {"prompt_tokens": count, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": count}}
+    body = {"choices": [{"message": {"content": ACCEPT}}], "usage": usage}
+    said = read_body(dataclasses.replace(REQUEST, api="chat"), body)
+    assert (said.input_tokens, said.cached_tokens, said.output_tokens) == (None, None, 7)
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])

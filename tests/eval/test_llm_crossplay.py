@@ -1,4 +1,4 @@
-"""Cross-play with language models: the files, faults of the server, what is paid for, and what is refused."""
+"""Cross-play with language models: the files, faults of the server, and what is paid for."""
 
 from __future__ import annotations
 
@@ -15,103 +15,41 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from bargain_env.spec import GameSpec
 from bargain_eval.cli import main
-from bargain_eval.crossplay import CallOptions, CrossplayFailed, crossplay, read_crossplay
-from bargain_eval.crossplay.entries import asks_language_model, fingerprint, policies_within
+from bargain_eval.crossplay import read_crossplay
 from bargain_eval.llm.prompt import prompt_file
 from bargain_eval.llm.store import CallStore
-from llm_server import ACCEPT, WALK, LlmServer, Seen, hurry
-
-MODELS = ("gpt-5.2-pro", "o3?effort=low", "gpt-4o?temperature=.5")
-SPEC = GameSpec(item_quantities=(1, 1), max_rounds=2)
-GAME = ("--quantities", "1", "1", "--rounds", "2")
-BASELINES = ("--baselines", "random", "greedy", "fair_split")
-SMALL = (*GAME, "--policies", *MODELS[1:], "--baselines", "random", "fair_split", "--num-games", "5", "--seed", "4")
-SECRET = "sk-proj-THE5ECRET-0123456789"
-OF_THE_MOMENT = ("latency", "retries", "request_id", "created")
-"""The fields of a call that differ from one time to the next."""
-
-
-def offer(*keep: int) -> str:
-    return json.dumps({"reasoning": "More.", "action": "offer", "keep": dict(zip("AB", keep, strict=True))})
-
-
-def reply(request: Seen) -> str:
-    """Says anything, playable or not, and the same to the same request."""
-    bits = hashlib.sha256(f"{request.body['model']}\n{request.text}".encode()).digest()
-    said = (f"So:\n{ACCEPT}", ACCEPT, WALK, "Hm.")
-    return said[bits[0] % 8] if bits[0] % 8 < len(said) else offer(bits[1] % 2, bits[2] % 2)
+from llm_matches import (
+    BASELINES,
+    GAME,
+    MODELS,
+    SECRET,
+    SMALL,
+    Played,
+    files,
+    forget,
+    lines,
+    offer,
+    played,
+    run,
+    serving,
+    write_checkpoint,
+)
+from llm_server import WALK, LlmServer, Seen
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LlmServer]:
-    with pytest.MonkeyPatch.context() as patch, LlmServer(reply).running() as running:
-        hurry(patch)
-        patch.setenv("OPENAI_BASE_URL", running.url)
-        patch.setenv("OPENAI_API_KEY", SECRET)
+    with serving() as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def _fresh(server: LlmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.reply, server.faults, server.delay = reply, iter(()), 0.0
-    server.seen.clear()
-    server.attempts.clear()
-    server.most_at_once = 0
+    forget(server)
     monkeypatch.chdir(tmp_path)
-
-
-def write_checkpoint(path: Path) -> str:
-    torch = pytest.importorskip("torch")
-    networks, policies = pytest.importorskip("bargain_train.networks"), pytest.importorskip("bargain_train.policies")
-    from bargain_eval import checkpoint
-
-    torch.manual_seed(0)
-    network = networks.build_network({"network": "mlp", "hidden_dims": [8]}, SPEC)
-    checkpoint.write_checkpoint(path, policies.policy_checkpoint("ppo", (network, network), step=0))
-    return str(path)
-
-
-def run(*flags: str) -> int:
-    return main(["crossplay", "--output", "m.json", "--timeout", "5", *flags])
-
-
-class Played:
-    """A cross-play that nothing interrupted: its files, and the requests that it took."""
-
-    def __init__(self, folder: Path, requests: list[Seen]) -> None:
-        self.files = files(folder)
-        self.lines = lines(folder)
-        self.matrix = read_crossplay(folder / "m.json")
-        self.requests = Counter(map(str, requests))
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("m.json", "m.rows.npz")}
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """Returns X.calls.jsonl without what differs from one time to the next."""
-    found = [json.loads(line) for line in (folder / "m.calls.jsonl").read_text(encoding="utf-8").splitlines()]
-    for line in found:
-        for call in line["calls"]:
-            for name in OF_THE_MOMENT:
-                del call[name]
-    return found
-
-
-def played(server: LlmServer, folder: Path, flags: tuple[str, ...]) -> Played:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        server.reply, server.faults, server.delay = reply, iter(()), 0.0
-        server.seen.clear()
-        assert run(*flags) == 0
-    return Played(folder, server.seen)
 
 
 @pytest.fixture(scope="module")
@@ -455,114 +393,3 @@ def test_moves_whose_answers_are_gone_count_as_missing(
     how = llm["policies"]["gpt-4o"]["how"]
     assert 0 < how["missing"] < sum(how.values())
     assert f"The answers behind {how['missing']} of the moves are not in the file of calls." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ("--policies gpt-4o", "OPENAI_API_KEY is not set, which gpt-4o needs"),
-        ("--policies openai:mine --max-cost 1", "mine has no price in "),
-        ("--policies openai:mine?base_url=http://x:1/v1 --max-cost 1 --prices p.toml", "mine has no price in p.toml"),
-        ("--policies openai:mine --prices nowhere.toml", "nowhere.toml cannot be read"),
-        ("--policies gpt-4o --executor dask", "played on this machine only, not by dask"),
-        ("--policies openai:m?base_url=http://me:hunter2@x/v1", "put no secret into it"),
-        ("--policies openai:m?base_url=http://x/v1%3Fkey=hunter2", "put no secret into it"),
-        ("--policies gpt-4o?prompt=mine.txt", "There is no prompt 'mine.txt'"),
-        ("--policies gpt-4o --calls m.json", "is no store of calls"),
-        ("--policies gpt-4o --max-cost -1", "--max-cost"),
-        ("--policies gpt-4o --concurrency 0", "--concurrency"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_anything_is_played(
-    flags: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("OPENAI_BASE_URL")
-    monkeypatch.delenv("OPENAI_API_KEY")
-    Path("m.json").write_text("{}", encoding="utf-8")
-    Path("p.toml").write_text('[models."his"]\ninput = 1\noutput = 1\n', encoding="utf-8")
-    assert main(["crossplay", *flags.split(), "--baselines", "random", "--output", "x.json"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert words in err
-    assert "hunter2" not in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "x.json").exists()
-    assert not (tmp_path / "x.cells").exists()
-
-
-def test_without_a_key_what_is_stored_can_be_played(
-    server: LlmServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The default host is in the requests, so its answers are put into the store under its name."""
-    flags = [*GAME, "--policies", "gpt-4o?api=chat", "--num-games", "3"]
-    assert run(*flags) == 0
-    database = sqlite3.connect("results/llm_calls.sqlite")
-    rows = database.execute("SELECT request, key, answer FROM calls").fetchall()
-    monkeypatch.delenv("OPENAI_BASE_URL")
-    monkeypatch.delenv("OPENAI_API_KEY")
-    fields = [json.loads(request) | {"host": "api.openai.com/v1"} for request, _, _ in rows]
-    canonical = [json.dumps(x, sort_keys=True, ensure_ascii=False, separators=(",", ":")) for x in fields]
-    for text, (_, key, _) in zip(canonical, rows, strict=True):
-        # the games that share a request are few enough to try all
-        own = [hashlib.sha256(f"{text}\n0:{game}".encode()).hexdigest() for game in range(3)]
-        theirs = json.dumps(json.loads(text) | {"host": server.url.removeprefix("http://")}, **DUMPED)
-        game = [hashlib.sha256(f"{theirs}\n0:{game}".encode()).hexdigest() for game in range(3)].index(key)
-        database.execute("UPDATE calls SET key = ?, request = ? WHERE key = ?", (own[game], text, key))
-    database.commit()
-    database.close()
-    before = files(Path())["m.rows.npz"]
-    Path("m.json").unlink()
-    assert run(*flags) == 0
-    assert files(Path())["m.rows.npz"] == before
-    assert run(*flags[:-1], "4") == 1
-    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
-
-
-DUMPED: dict[str, Any] = {"sort_keys": True, "ensure_ascii": False, "separators": (",", ":")}
-
-
-def test_the_fingerprint_follows_the_words_and_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = tmp_path / "mine.txt"
-    mine.write_bytes(prompt_file("minimal").read_bytes())
-    names = [
-        "gpt-4o",
-        "gpt-4o?prompt=compact",
-        f"gpt-4o?prompt={mine}",
-        "gpt-4o?api=responses",
-        "gpt-4o?base_url=http://localhost:1/v1",
-        "search:gpt-4o",
-        f"search:openai:gpt-4o?prompt={mine}?num_simulations=3",
-    ]
-    before = [fingerprint(name, tmp_path) for name in names]
-    assert len(set(before)) == len(names)
-    mine.write_bytes(mine.read_bytes() + b" ")
-    after = [fingerprint(name, tmp_path) for name in names]
-    assert [first != second for first, second in zip(before, after, strict=True)] == [f"{mine}" in n for n in names]
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:2/v1")
-    moved = [fingerprint(name, tmp_path) for name in names]
-    assert [first != second for first, second in zip(after, moved, strict=True)] == ["base_url" not in n for n in names]
-
-
-def test_policies_within_a_policy_are_found() -> None:
-    assert list(policies_within("gpt-4o?fallback=fair_split")) == ["gpt-4o?fallback=fair_split", "fair_split"]
-    assert list(policies_within("search:search:o3")) == ["search:search:o3", "search:o3", "o3"]
-    assert [asks_language_model(policy) for policy in ("search:o3", "openai:m", "search:pretrained?cap=3", "o33")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-
-
-def test_in_python_the_limits_are_options(server: LlmServer, tmp_path: Path) -> None:
-    options = CallOptions(calls=tmp_path / "calls" / "c.sqlite", max_calls=5, concurrency=3)
-    with pytest.raises(CrossplayFailed, match="limit of 5 calls"):
-        crossplay(["gpt-4o"], 9, spec=SPEC, output=tmp_path / "x.json", calls=options)
-    assert len(server.seen) == 5
-    server.delay = 0.01
-    unlimited = CallOptions(calls=tmp_path / "calls" / "c.sqlite", concurrency=3)
-    matrix = crossplay(["gpt-4o"], 9, spec=SPEC, output=tmp_path / "x.json", calls=unlimited)
-    assert np.isfinite(matrix.table.mean).all()
-    assert not (tmp_path / "results").exists()
-    with pytest.raises(ValueError, match="concurrency must be at least 1"):
-        CallOptions(concurrency=0)

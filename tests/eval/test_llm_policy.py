@@ -191,6 +191,34 @@ def test_a_reply_without_words_is_asked_again_in_one_message(server: LlmServer) 
 
 
 @pytest.mark.usefixtures("opened")
+@pytest.mark.parametrize(("characters", "messages"), [(4000, 3), (4001, 1)])
+def test_a_long_reply_is_asked_again_without_repeating_it(characters: int, messages: int, server: LlmServer) -> None:
+    server.reply = lambda request: "x" * characters
+    obs, mask, _ = positions(0, 1)
+    policy_at(server).get_action(obs, mask)
+    again = server.seen[1].messages
+    assert len(again) == messages
+    assert "could not be played" in again[-1][1]
+    assert ("x" * characters in str(again)) == (messages == 3)
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_reply_that_was_cut_off_is_not_repeated(server: LlmServer) -> None:
+    server.faults = iter(["length"])
+    obs, mask, _ = positions(0, 1)
+    policy_at(server).get_action(obs, mask)
+    (asked,), (again,) = (request.messages for request in server.seen)
+    assert again[1].startswith(f"{asked[1]}\n\nThat reply could not be played. Your reply was cut off")
+
+
+def test_the_standing_observation_is_refused_with_advice() -> None:
+    game = ReferenceGame(GameSpec(), seed=0)
+    policy = OpenAIPolicy("gpt-4o", base_url="http://localhost:1/v1")
+    with pytest.raises(ValueError, match=r'make the game with GameSpec\(observation="history"\)\.$'):
+        policy.get_action(game.observation(), game.action_mask())
+
+
+@pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize("fault", ["length", "refusal", "empty"])
 def test_cut_off_and_refused_replies_count_as_no_move(fault: str, server: LlmServer) -> None:
     server.faults = itertools.repeat(fault)

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
@@ -230,6 +231,16 @@ def test_the_session_is_that_of_the_thread_else_the_latest_open_one(
     assert default.options == SessionOptions(str(tmp_path / "bargain" / "llm_calls.sqlite"))
     assert current_session() is default
     default.close()
+
+
+def test_the_default_session_ends_with_its_process_and_leaves_no_lock(tmp_path: Path) -> None:
+    code = "from bargain_eval.llm.session import current_session; current_session().store.reserve('a', 'r', 'm', 0.0)"
+    environment = os.environ | {name: str(tmp_path) for name in ("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
+    (file,) = tmp_path.rglob("llm_calls.sqlite")
+    assert list(file.parent.glob("*.lock")) == []
+    with CallStore(file) as store:
+        assert store.reserve("a", "another", "m", 0.0)
 
 
 def test_options_travel_to_other_processes_and_are_checked(options: SessionOptions) -> None:

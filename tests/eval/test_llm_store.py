@@ -175,7 +175,25 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         database.execute(statement)
         database.close()
     for file in (text, foreign, later):
-        with pytest.raises(ValueError, match=rf"{file.name} is no store of calls \(.*\); name another file\.$"):
+        with pytest.raises(
+            ValueError, match=rf"{file.name} cannot be used as a store of calls \(.*\); name another file\.$"
+        ):
             CallStore(file)
     with pytest.raises(ValueError, match="cannot be opened"):
         CallStore(text / "calls.sqlite")
+
+
+def test_a_file_that_is_damaged_later_is_named_by_every_method(path: Path) -> None:
+    with CallStore(path) as store:
+        pay(store, "a", 0.5)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + bytes(len(whole) - 4096))  # the first page tells the tables, the others hold them
+    with CallStore(path) as store:
+        for use in (
+            lambda: store.get("a"),
+            lambda: store.spent("run"),
+            lambda: store.reserve("b", "run", MODEL, 0.0),
+            lambda: store.put("b", "run", REQUEST, ANSWER, 0.5),
+        ):
+            with pytest.raises(ValueError, match=r"calls\.sqlite cannot be used as a store of calls \(.*\)"):
+                use()

@@ -49,6 +49,7 @@ BAD = {
     "heads": (["--network", "transformer", "--d-model", "10", "--nhead", "4"], "--d-model must be a multiple"),
     "network": (["--network", "cnn"], "--network"),
     "opponent": (["--opponent", "nobody"], "unknown policy 'nobody'"),
+    "model as opponent": (["--opponent", "gpt-4o"], "gpt-4o is a language model"),
     "opponent's option": (["--opponent", "random?x=1"], "no option 'x'"),
     "opponent's file": (["--opponent", "missing.pt"], "missing.pt"),
     "opponent's run": (["--opponent", "run:ppo_1"], "ppo_1"),

@@ -109,8 +109,8 @@ ROOMS: dict[str, Room] = {
     # how it is shown
     "eval.llm": Room("eval.llm.*"),
     "eval.llm.*": Room("numpy env.* eval.policy eval.llm.*", "jinja2"),
-    "eval.llm.client": Room("eval.llm.request eval.llm.wire", "openai"),
-    "eval.llm.store": Room("filelock eval.llm.request"),
+    "eval.llm.client": Room("eval.llm.request eval.llm.wire eval.policy", "openai"),
+    "eval.llm.store": Room("filelock eval.llm.request eval.policy"),
     "eval.llm.session": Room("eval.llm.*", "platformdirs"),
     "eval.llm.audit": Room("eval.game_rows eval.llm.*"),
     "eval.llm.policy": Room("numpy env.spec eval.heuristics eval.policy eval.registry eval.llm.*"),

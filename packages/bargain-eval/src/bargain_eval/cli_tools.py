@@ -18,7 +18,7 @@ import tyro
 from pydantic import ValidationError
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from bargain_eval.policy import read_bool
+from bargain_eval.policy import PolicyFailed, read_bool
 
 Command = tuple[type[Any], Callable[[Any], int]]
 """The dataclass of a command's options, and the function that runs it and returns the exit code."""
@@ -30,7 +30,8 @@ def run_cli(prog: str, description: str, commands: Mapping[str, Command], argv: 
     """Parses a command line, runs its command and returns the exit code.
 
     A bad value, found by the parser or raised as ValueError by the command, prints one sentence to stderr and gives 2;
-    Ctrl-C gives 130; `--help` prints a page to stdout and gives 0.
+    a policy that cannot move, such as a model whose server gives no answer, one sentence and 1; Ctrl-C gives 130;
+    `--help` prints a page to stdout and gives 0.
 
     Args:
         prog: The program's name.
@@ -63,6 +64,9 @@ def _run(prog: str, description: str, commands: Mapping[str, Command], arguments
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted.\n")
         return 130
+    except PolicyFailed as error:
+        sys.stderr.write(f"{prog}: {error}\n")
+        return 1
     except ValueError as error:
         sys.stderr.write(f"{prog}: {sentence(error)}\n")
         return 2

@@ -22,6 +22,10 @@ class UnsupportedGame(ValueError):
     """The policy does not exist on this game, which is no mistake of the caller's."""
 
 
+class PolicyFailed(RuntimeError):
+    """The policy cannot move now for a reason outside of the program, such as a server that gives no answer."""
+
+
 class Policy(Protocol):
     """Anything that chooses actions for the seat to move.
 
@@ -176,7 +180,8 @@ def check_shapes(spec: GameSpec, observation: ObservationKind, obs: Any, action_
     allowed = (history_dim,) if observation == "history" else (spec.standing_dim, history_dim)
     if len(shape) not in (1, 2) or shape[-1] not in allowed:
         sizes = " or ".join(map(str, allowed))
-        raise ValueError(f"obs must be [O] or [B, O] with O = {sizes}, got shape {shape}.")
+        advice = '; make the game with GameSpec(observation="history")' if shape[-1:] == (spec.standing_dim,) else ""
+        raise ValueError(f"obs must be [O] or [B, O] with O = {sizes}, got shape {shape}{advice}.")
     if mask_shape != (*shape[:-1], spec.num_actions):
         raise ValueError(f"action_mask must have shape {(*shape[:-1], spec.num_actions)}, got {mask_shape}.")
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from bargain_eval.checkpoint import read_checkpoint
 from bargain_eval.policy import Policy
-from bargain_eval.registry import load_policy, resolve_device
+from bargain_eval.registry import load_policy, parse_policy_string, resolve_device
 from bargain_eval.results import ResultsManager, RunRecord
 from bargain_eval.results.layout import algorithm_name
 
@@ -283,8 +283,14 @@ class Run:
         self.finished = True
 
     def load_opponent(self, policy: str) -> Policy:
-        """Returns the policy that `policy` names, on this run's game and device."""
+        """Returns the policy that `policy` names, on this run's game and device.
+
+        Raises:
+            ValueError: If the string does not fit, or names a language model.
+        """
         config = self.config
+        if parse_policy_string(policy)[0] == "openai":
+            raise ValueError(f"{policy} is a language model, which cannot be asked as often as training needs it.")
         return load_policy(policy, config.spec(), config.seed, self.device, config.results_dir)
 
 

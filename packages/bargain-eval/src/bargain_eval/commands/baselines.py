@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from rich.table import Table
 
 from bargain_eval.arena import play
-from bargain_eval.commands.common import PlayOptions, console, progress
+from bargain_eval.commands.common import PlayOptions, console, progress, refuse_language_models
 from bargain_eval.files import dump_json
 from bargain_eval.game_rows import Summary
 from bargain_eval.registry import load_policy, resolve_device
@@ -44,11 +44,12 @@ def baselines(options: BaselinesOptions) -> int:
     """Plays all ordered pairs of `options.policies` and prints them; returns the exit code 0.
 
     Raises:
-        ValueError: If a policy string does not fit or stands twice.
+        ValueError: If a policy string does not fit, stands twice, or names a language model.
     """
     names, spec, device = options.policies, options.spec(), resolve_device(options.device)
     if len(set(names)) < len(names):
         raise ValueError(f"--policies names a policy twice: {' '.join(names)}.")
+    refuse_language_models(*names)
     policies = {
         name: load_policy(name, spec, seed=options.seed, device=device, results_dir=options.results_dir)
         for name in names

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.table import Table
 
-from bargain_eval.commands.common import PlayOptions, console, progress
+from bargain_eval.commands.common import PlayOptions, console, progress, refuse_language_models
 from bargain_eval.files import dump_json
 from bargain_eval.registry import load_policy, resolve_device
 
@@ -64,10 +64,13 @@ def best_response(options: BestResponseOptions) -> int:
     """Certifies what `options` names and prints it; returns the exit code 0.
 
     Raises:
-        ValueError: If a policy string does not fit.
+        ValueError: If a policy string does not fit, or names a language model.
     """
     from bargain_eval.exact.certified import Budget, certify
 
+    refuse_language_models(
+        options.policy, options.policy_1 or options.policy, *options.responder_0, *options.responder_1
+    )
     device = resolve_device(options.device)
     named = options.game is not None or options.spec() != GameSpec()
 

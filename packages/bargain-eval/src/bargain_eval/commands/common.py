@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import track
 
+from bargain_eval.crossplay.entries import asks_language_model
 from bargain_eval.game_options import GameOptions
 
 PIPE_WIDTH = 120
@@ -46,6 +47,20 @@ def progress(items: Iterable[Item], title: str, total: int | None = None) -> Ite
     """Yields `items` with a progress bar on stderr, which shows rate and time left; none where that is no terminal."""
     bar = Console(stderr=True)
     return track(items, title, total=total, console=bar, transient=True, disable=not bar.is_terminal)
+
+
+def refuse_language_models(*policies: str) -> None:
+    """Refuses policy strings of language models, for commands that would ask them without a limit.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for policy in policies:
+        if asks_language_model(policy):
+            raise ValueError(
+                f"{policy} is a language model, which would be asked here for very many moves without a limit; play it "
+                "by `bargain-eval crossplay`, which has --dry-run, --max-cost and --max-calls."
+            )
 
 
 @contextmanager

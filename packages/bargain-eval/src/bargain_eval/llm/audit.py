@@ -91,6 +91,8 @@ def _explain(
         stored = session.store.call(request.key(sample))
         if stored is None:
             return "missing", tuple(calls)
+        if stored.cost is None:  # paid before its price was known
+            stored = stored._replace(cost=session.prices.cost(policy.model_name, stored.answer))
         answers.append(stored.answer)
         calls.append(AuditedCall(request.messages[-1][1], decide(view, answers).problem, stored))
     if decision.action not in (None, action):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from bargain_eval.llm.request import Answer, Api, Request
 from bargain_eval.llm.wire import Body, Sent, read_body, refused_fields, to_send
+from bargain_eval.policy import PolicyFailed
 
 if TYPE_CHECKING:
     from openai import APIError, AsyncOpenAI
@@ -28,11 +29,11 @@ _WORDS = 300  # characters of a server's own words in an error
 _first_delay, _last_delay = 0.5, 8.0  # seconds between two attempts after an unreadable body, as the client's own
 
 
-class LlmUnavailable(RuntimeError):
+class LlmUnavailable(PolicyFailed):
     """The server gave no answer after all retries; the same call may succeed later."""
 
 
-class LlmRefused(RuntimeError):
+class LlmRefused(PolicyFailed):
     """The server refuses the call for good: a wrong key, an unknown model, a request that it does not understand."""
 
 

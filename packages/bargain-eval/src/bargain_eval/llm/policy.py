@@ -32,6 +32,8 @@ from bargain_eval.registry import load_policy
 MAX_ANSWERS = 2
 """Answers that one decision may take: the first, and one more after being told what is wrong with it."""
 
+_LONGEST_REPEATED = 4000  # characters of a reply
+
 How = Literal["ask", "schema", "text", "retry", "fallback"]
 
 
@@ -68,6 +70,14 @@ def _read(view: PlayerView, answer: Answer) -> Reply:
     if answer.text is None or answer.finish in ("refusal", "content_filter"):
         return Reply(None, "Your reply said no move.")
     return read_reply(view, answer.text)
+
+
+def _can_be_repeated(text: str, finish: str) -> bool:
+    """Tells whether a reply is shown to the model again.
+
+    One that is cut off or long may fill all that the model can read, so that the second call would fail for good.
+    """
+    return finish != "length" and len(text) <= _LONGEST_REPEATED
 
 
 def _is_object(text: str | None) -> bool:
@@ -226,7 +236,8 @@ class OpenAIPolicy:
         messages = [("user", self.prompt.state(view))]
         for answer in answers:
             retry = self.prompt.retry(_read(view, answer).problem)
-            if answer.text is None:  # servers refuse an empty message, and two of the user in a row
+            if answer.text is None or not _can_be_repeated(answer.text, answer.finish):
+                # servers refuse an empty message, and two of the user in a row
                 messages[-1] = ("user", f"{messages[-1][1]}\n\n{retry}")
             else:
                 messages += [("assistant", answer.text), ("user", retry)]

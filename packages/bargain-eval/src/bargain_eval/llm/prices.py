@@ -68,7 +68,7 @@ class Prices:
         if price is None:
             return None
         cached_price = price.input if price.cached_input is None else price.cached_input
-        fresh_tokens = input_tokens - cached_tokens
+        fresh_tokens = max(0, input_tokens - cached_tokens)
         return (fresh_tokens * price.input + cached_tokens * cached_price + output_tokens * price.output) / _MILLION
 
 

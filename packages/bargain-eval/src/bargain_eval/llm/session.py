@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import dataclasses
 import threading
 from collections.abc import Iterator
@@ -234,4 +235,5 @@ def current_session() -> Session:
 
             folder = Path(platformdirs.user_cache_dir("bargain"))
             _open.append(Session(SessionOptions(str(folder / "llm_calls.sqlite"))))
+            atexit.register(_open[-1].store.close)
         return _open[-1]

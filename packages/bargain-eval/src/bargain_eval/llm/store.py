@@ -19,6 +19,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from bargain_eval.llm.request import Answer, Request
+from bargain_eval.policy import PolicyFailed
 
 _FORMAT = 1
 _BUSY_SECONDS = 60.0
@@ -35,7 +36,7 @@ CREATE TABLE reserved (key TEXT PRIMARY KEY, run TEXT, model TEXT, cost REAL, ow
 """
 
 
-class BudgetReached(RuntimeError):
+class BudgetReached(PolicyFailed):
     """The limit of a run is reached; what was answered is stored."""
 
 
@@ -78,7 +79,8 @@ class CallStore:
         path: The file; made with its folder if it does not exist.
 
     Raises:
-        ValueError: If the file is something else, or cannot be opened.
+        ValueError: If the file is something else, or cannot be opened; every method raises it too, if the file is
+            damaged or can no longer be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -93,9 +95,9 @@ class CallStore:
             raise ValueError(f"the store of calls {path} cannot be opened: {error}.") from error
         try:
             self._prepare()
-        except sqlite3.DatabaseError as error:
+        except ValueError:
             self._db.close()
-            raise ValueError(f"{path} is no store of calls ({error}); name another file.") from error
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -105,12 +107,16 @@ class CallStore:
 
     def close(self) -> None:
         """Gives back what is reserved and closes the file."""
-        with self._lock:
+        try:
             if self._alive.is_locked:
-                self._db.execute("DELETE FROM reserved WHERE owner = ?", (self._owner,))
+                with self._using() as cursor:
+                    cursor.execute("DELETE FROM reserved WHERE owner = ?", (self._owner,))
+        finally:
+            if self._alive.is_locked:
                 self._alive.release()
                 Path(self._alive.lock_file).unlink(missing_ok=True)
-            self._db.close()
+            with self._lock:
+                self._db.close()
 
     def get(self, key: str) -> Answer | None:
         """Returns the answer to a call, None if there is none yet."""
@@ -119,7 +125,7 @@ class CallStore:
 
     def call(self, key: str) -> StoredCall | None:
         """Returns an answered call with all that is known of it, None if there is none yet."""
-        with self._lock, closing(self._db.cursor()) as cursor:
+        with self._using() as cursor:
             query = "SELECT run, request, answer, cost FROM calls WHERE key = ?"
             row = cursor.execute(query, (key,)).fetchone()
         if row is None:
@@ -191,24 +197,25 @@ class CallStore:
 
     def spent(self, run: str) -> Spent:
         """Returns what a run has paid for, over all processes and resumes."""
-        with self._lock, closing(self._db.cursor()) as cursor:
+        with self._using() as cursor:
             calls, cost, without_cost = _totals(cursor, run)
         return Spent(calls, None if without_cost else cost)
 
     def has_calls(self, model: str) -> bool:
         """Tells whether any call of a model is answered."""
-        with self._lock, closing(self._db.cursor()) as cursor:
+        with self._using() as cursor:
             return cursor.execute("SELECT 1 FROM calls WHERE model = ? LIMIT 1", (model,)).fetchone() is not None
 
     def mean_output_tokens(self, model: str) -> float | None:
         """Returns the mean length of all stored replies of a model in tokens, None if there are none."""
-        with self._lock, closing(self._db.cursor()) as cursor:
+        with self._using() as cursor:
             query = "SELECT avg(output_tokens) FROM calls WHERE model = ?"
             mean: float | None = cursor.execute(query, (model,)).fetchone()[0]
         return mean
 
     def _prepare(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
+        with self._using() as db:
+            db.execute("PRAGMA journal_mode = WAL")
         with self._writing() as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
@@ -219,18 +226,32 @@ class CallStore:
                 raise sqlite3.DatabaseError(f"its format is {version}, not {_FORMAT}")
 
     @contextmanager
+    def _using(self) -> Iterator[sqlite3.Cursor]:
+        """Yields a cursor that no other thread uses beside.
+
+        Raises:
+            ValueError: If the file cannot be read or written.
+        """
+        try:
+            with self._lock, closing(self._db.cursor()) as cursor:
+                yield cursor
+        except sqlite3.Error as error:
+            raise ValueError(f"{self.path} cannot be used as a store of calls ({error}); name another file.") from error
+
+    @contextmanager
     def _writing(self, durably: bool = False) -> Iterator[sqlite3.Cursor]:
         """Yields a cursor within one transaction, which no other process writes beside.
 
         It survives the end of the process, and a loss of power too if it is written durably.
         """
-        with self._lock, closing(self._db.cursor()) as cursor:
+        with self._using() as cursor:
             cursor.execute(f"PRAGMA synchronous = {'FULL' if durably else 'NORMAL'}")
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
             except BaseException:
-                cursor.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk has ended it already
+                    cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
 

@@ -218,4 +218,4 @@ def _text(value: Any) -> str | None:
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
-    return value if isinstance(value, int) else None
+    return value if type(value) is int and value >= 0 else None
