@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bargain_env.spec import GAMES
 from bargain_eval.cli import main
+from bargain_eval.commands.common import PIPE_WIDTH
 from bargain_eval.comparison.stored import Comparison, Contender, Question, compare_groups, evaluations
 from bargain_eval.report.comparison_section import comparison_sections
 from bargain_eval.report.comparison_tables import MOST_COMPARED, comparison_tables
@@ -159,6 +160,9 @@ def test_without_evaluations_there_is_no_cost_and_it_says_so(tmp_path: Path) -> 
     for lr in (0.01, 0.02):
         store_run(short, 1, lr, lines=course(0.5))
     assert "evaluated it in training 2 times" in comparison_tables(comparison(short, window=2))[0].note
+    assert "Blank are groups" not in comparison_tables(comparison(short))[2].note
+    store_run(short, 1, 0.03, lines=[{"total": 1.0}])
+    assert "Blank are groups" in comparison_tables(comparison(short))[2].note
 
 
 def test_of_many_groups_the_best_are_compared_pair_by_pair(tmp_path: Path) -> None:
@@ -231,6 +235,21 @@ def test_the_command_prints_what_the_functions_find(root: Path, capsys: pytest.C
     assert "Not compared: game mini-b" in " ".join(out.split())
 
 
+def test_a_table_that_is_too_wide_is_printed_in_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(9):
+        for seed in (1, 2):
+            store_run(tmp_path, seed, 0.01 * (k + 1), payoff=0.5 + 0.01 * (k % 4) - 0.015 * seed)
+    assert compare(tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= PIPE_WIDTH
+    (table,) = [found for found in comparison_tables(comparison(tmp_path)) if "improvement" in found.title]
+    headings = [line for line in lines if " over " in line and "rank" in line]
+    assert len(headings) > 1
+    assert [name for line in headings for name in re.findall(r"over \d", line)] == list(table.headers[2:])
+    last = [line for line in lines if line.startswith("│    1 │") and table.rows[0][1].text in line]
+    assert [cell.text for cell in table.rows[0] if cell.text][-1] in last[len(headings)]
+
+
 def test_the_command_as_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(root, "--json", "--seed", "5", "--level", "0.9", "--game", "default") == 0
     out, err = capsys.readouterr()
@@ -267,7 +286,7 @@ def test_chosen_runs_and_another_metric(root: Path, capsys: pytest.CaptureFixtur
         (["--game", "mini-b"], "nothing can be compared in"),
         (["--game", "mini-a"], "no run of game 'mini-a'"),
         (["--metric", "final_metrics.fame"], "has the metric final_metrics.fame; those there have final_metrics.agree"),
-        (["--metric", "fame"], "a comparison needs finished runs with fame of two algorithms"),
+        (["--metric", "pool_payoff"], "has the metric pool_payoff; those there have final_metrics.agreement_rate"),
         (["nobody"], "there is no run 'nobody'"),
         (["--level", "1"], "--level"),
         (["--window", "0"], "--window"),

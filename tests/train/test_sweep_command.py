@@ -85,7 +85,10 @@ def test_trials_are_stored_runs_and_the_best_is_a_config_file(sweep: Sweep, caps
     repeated = ResultsManager("results").list_runs()[0]["hyperparameters"]
     assert repeated == _stored(best["runs"]["42"])["hyperparameters"] | {"total_timesteps": 256}
 
+    (FOLDER / "trials.json").unlink()
+    (FOLDER / "best.yaml").unlink()
     assert sweep("--num-trials", "3")[1] == rows
+    assert yaml.safe_load((FOLDER / "best.yaml").read_text()) == settings
     assert [row["state"] for row in sweep("--num-trials", "4")[1]] == ["complete"] * 4
     assert len(ResultsManager("results").list_runs()) == 5
 
@@ -306,6 +309,10 @@ def test_a_bad_sweep_is_one_sentence_and_starts_nothing(
     assert expected in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
+
+
+def test_a_study_may_have_a_number_for_a_name() -> None:
+    assert SweepOptions(algorithm="ppo", study="2026-11").study == "2026-11"
 
 
 def test_settings_may_come_from_a_file(

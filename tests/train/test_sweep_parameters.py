@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from bargain_train import cli
 from bargain_train.algorithms import ALGORITHMS
 from bargain_train.algorithms.ppo import PPOConfig
 from bargain_train.sweep.parameters import Choice, Grid, Parameter, Range, read_parameters, read_space
+from bargain_train.sweep.samplers import draw
 
 
 def _parameters(name: str) -> dict[str, Parameter]:
@@ -84,7 +86,12 @@ def test_parameters_are_read_as_wandb_means_them() -> None:
         {"distribution": "log_uniform_values", "min": 0, "max": 1},
         {"distribution": "int_uniform", "min": 0.5, "max": 1},
         {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0},
+        {"distribution": "q_uniform", "min": 17, "max": 31, "q": 16},
         {"distribution": "normal", "mu": 0.0, "sigma": 1.0},
+        {"distribution": ["uniform"], "min": 0.1, "max": 0.2},
+        {"value": {"nested": 1}},
+        {"values": [0.1, {"nested": 1}]},
+        {"values": [[0.1, [0.2]]]},
         {},
         3,
     ],
@@ -98,6 +105,21 @@ def test_what_cannot_be_searched_is_refused_by_name(description: Any) -> None:
 def test_what_is_no_setting_to_search_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} cannot be searched"):
         read_parameters({name: {"values": [1, 2]}}, PPOConfig)
+
+
+def test_steps_are_counted_from_zero_and_stay_within_the_ends() -> None:
+    """As `round(x / q) * q` of W&B's reference, where that lies between the ends."""
+    space = {
+        "rollout_steps": {"distribution": "q_uniform", "min": 10, "max": 39, "q": 16},
+        "gae_lambda": {"distribution": "q_uniform", "min": 0.8, "max": 0.97, "q": 0.05},
+    }
+    found = read_parameters(space, PPOConfig)
+    assert found["rollout_steps"].grid() == [16, 32]
+    assert found["gae_lambda"].grid() == [0.8, 0.85, 0.9, 0.95]
+    trials = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    drawn = [draw(trials.ask(), found) for _ in range(30)]
+    assert {values["rollout_steps"] for values in drawn} == {16, 32}
+    assert {round(values["gae_lambda"], 9) for values in drawn} == {0.8, 0.85, 0.9, 0.95}
 
 
 def test_a_space_is_read_from_a_file_alone_or_within_a_sweep(tmp_path: Path) -> None:

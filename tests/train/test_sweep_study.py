@@ -166,6 +166,34 @@ def test_a_storage_that_cannot_be_opened_is_one_sentence(tmp_path: Path, storage
         _study(tmp_path, storage=storage)
 
 
+def test_a_half_line_at_the_end_of_a_journal_is_removed(tmp_path: Path) -> None:
+    """Optuna would read over it once, write the next record behind it, and never open the journal again."""
+    _work(_study(tmp_path), 2)
+    with (tmp_path / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code":4,"worker')
+    for wanted in (3, 4):
+        _work(_study(tmp_path), wanted)
+    assert [row["state"] for row in _study(tmp_path).rows()] == ["complete"] * 4
+
+
+def test_a_damaged_journal_is_one_sentence(tmp_path: Path) -> None:
+    _work(_study(tmp_path), 1)
+    journal = tmp_path / "journal.log"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([lines[0], "nonsense\n", *lines[2:]]))
+    with pytest.raises(ValueError, match=r"^the journal \S+journal.log is damaged; [^\n]*\.$"):
+        _study(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"the folder \S+s cannot be made: Not a directory\.$"):
+        _study(tmp_path / "file" / "s")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"the folder \S+s cannot be written to; choose another --output-dir\.$"):
+        _study(tmp_path / "s")
+
+
 def test_the_lock_of_a_journal_is_a_link_that_leads_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Optuna forgives a lock whose holder was killed only if the link's target exists."""
     monkeypatch.chdir(tmp_path)

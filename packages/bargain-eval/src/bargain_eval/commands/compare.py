@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,13 @@ from bargain_eval.commands.common import console
 from bargain_eval.files import dump_json
 from bargain_eval.results import DEFAULT_METRIC
 from bargain_eval.results.layout import Metadata
-from bargain_eval.results.views import LOWER_BOUND_WARNING, final_metric_names, game_name, opponent_and_seat
+from bargain_eval.results.views import (
+    LOWER_BOUND_WARNING,
+    final_metric_names,
+    game_name,
+    metric_value,
+    opponent_and_seat,
+)
 
 if TYPE_CHECKING:
     from bargain_eval.comparison.stored import Comparison, Contender
@@ -25,6 +31,10 @@ if TYPE_CHECKING:
 
 _LABEL_WIDTH = 28
 """Columns that a label of a group keeps beside many numbers."""
+_NAMES = 2
+"""The first columns, which say what a row is about: its rank and settings."""
+_PADDING = 3
+"""Columns that a printed cell takes beside its text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +117,8 @@ def compare(options: CompareOptions) -> int:
     screen = console()
     for comparison in comparisons:
         for table in comparison_tables(comparison):
-            screen.print(_printed(table))
+            for part in _printed(table, screen.width):
+                screen.print(part)
             screen.print(table.note, soft_wrap=False)
             screen.print()
     if options.minimize and options.metric == "final_metrics.nash_conv_lower":
@@ -127,7 +138,7 @@ def _nothing(options: CompareOptions, runs: Sequence[Metadata], listed: Sequence
         return f"there is no run of game {options.game!r} in {where}; those there play {games}."
     finished = [run for contest in listed for run in contest.runs if run["status"] == "completed"]
     known = final_metric_names(finished)
-    if known and options.metric.startswith("final_metrics.") and options.metric not in known:
+    if known and all(metric_value(run, options.metric) is None for run in finished):
         return f"no finished run in {where} has the metric {options.metric}; those there have {', '.join(known)}."
     return (
         f"nothing can be compared in {where}: a comparison needs finished runs with {options.metric} of two algorithms "
@@ -135,15 +146,31 @@ def _nothing(options: CompareOptions, runs: Sequence[Metadata], listed: Sequence
     )
 
 
-def _printed(table: content.Table) -> Table:
-    printed = Table(title=table.title, title_justify="left")
-    for k, (header, numeric) in enumerate(zip(table.headers, table.numeric, strict=True)):
-        longest = max(len(row[k].text) for row in table.rows)
-        width = None if numeric else min(longest, _LABEL_WIDTH)
-        printed.add_column(header, justify="right" if numeric else "left", overflow="fold", min_width=width)
-    for row in table.rows:
-        printed.add_row(*(cell.text for cell in row))
-    return printed
+def _printed(table: content.Table, width: int) -> Iterator[Table]:
+    """Yields the table in as many parts as fit into `width` columns, each with the ranks and settings."""
+    texts = [(header, *(row[k].text for row in table.rows)) for k, header in enumerate(table.headers)]
+    most = [width if numeric else _LABEL_WIDTH for numeric in table.numeric]
+    longest = [min(max(map(len, column)), limit) for column, limit in zip(texts, most, strict=True)]
+    parts: list[list[int]] = [[]]
+    for k in range(_NAMES, len(table.headers)):
+        beside = (*range(_NAMES), *parts[-1], k)
+        if parts[-1] and sum(longest[j] + _PADDING for j in beside) >= width:
+            parts.append([])
+        parts[-1].append(k)
+    for part in parts:
+        printed = Table(title=table.title, title_justify="left")
+        shown = (*range(_NAMES), *part)
+        for k in shown:
+            numeric = table.numeric[k]
+            printed.add_column(
+                table.headers[k],
+                justify="right" if numeric else "left",
+                overflow="fold",
+                min_width=None if numeric else longest[k],
+            )
+        for row in table.rows:
+            printed.add_row(*(row[k].text for k in shown))
+        yield printed
 
 
 def _outcome(comparison: Comparison) -> dict[str, Any]:

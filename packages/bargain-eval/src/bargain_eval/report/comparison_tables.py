@@ -105,6 +105,8 @@ def cost_table(comparison: Comparison, threshold: float) -> Table:
         f"Up to the first time that {what} is {relation} {threshold:.4f}: {source}. Medians over the seeds, where one "
         "that never got there counts as infinite. The time includes evaluations."
     )
+    if not all(comparison.costs_of(contender) for contender in comparison.ranked):
+        note += " Blank are groups that did not evaluate it often enough in training."
     headers = ("rank", "settings", "seeds that reached it", "steps", "time")
     return Table(headers, rows, f"Cost to reach {threshold:.4f}: {comparison.contest.name}", note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import uuid4
@@ -15,10 +16,18 @@ class Claims:
 
     Args:
         folder: Where the locks lie; it is made.
+
+    Raises:
+        ValueError: If the folder cannot be made or written to.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"the folder {folder.parent} cannot be made: {error.strerror}.") from error
+        if not os.access(folder, os.W_OK):
+            raise ValueError(f"the folder {folder.parent} cannot be written to; choose another --output-dir.")
         self._folder = folder
 
     def alone(self) -> AbstractContextManager[object]:

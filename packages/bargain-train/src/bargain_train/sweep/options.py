@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -85,5 +86,5 @@ class SweepOptions:
         for name in _OF_A_SEARCH:
             if self.compare_algorithms and getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise ValueError(f"--{name.replace('_', '-')} has no effect with --compare-algorithms.")
-        if self.study is not None and not self.study.replace("-", "_").isidentifier():
+        if self.study is not None and not re.fullmatch(r"[\w-]+", self.study):
             raise ValueError(f"--study is a folder's name of letters, digits, - and _, not {self.study!r}.")

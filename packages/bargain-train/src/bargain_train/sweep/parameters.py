@@ -152,14 +152,13 @@ def _read_parameter(name: str, description: Any) -> Parameter:
         raise problem
     distribution = description.get("distribution") or _implied(description)
     keys = set(description) - {"distribution"}
-    if keys != _KEYS.get(distribution):
+    if not isinstance(distribution, str) or keys != _KEYS.get(distribution):
         raise problem
-    if distribution == "constant":
-        return Choice((description["value"],))
-    if distribution == "categorical":
-        if not isinstance(description["values"], list) or not description["values"]:
+    if distribution in ("constant", "categorical"):
+        values = [description["value"]] if distribution == "constant" else description["values"]
+        if not isinstance(values, list) or not values or not all(map(_is_value, values)):
             raise problem
-        return Choice(tuple(description["values"]))
+        return Choice(tuple(values))
     numbers = [description[key] for key in keys]
     low, high, step = description["min"], description["max"], description.get("q")
     whole = all(isinstance(number, int) for number in numbers)
@@ -168,6 +167,10 @@ def _read_parameter(name: str, description: Any) -> Parameter:
     log = distribution == "log_uniform_values"
     if (log and low <= 0) or (step is not None and step <= 0):
         raise problem
+    if step is not None:
+        low, high = _multiple(math.ceil(low / step - 1e-9), step), _multiple(math.floor(high / step + 1e-9), step)
+        if low > high:
+            raise problem
     return Range(low, high, log, step, integer=whole and distribution in ("int_uniform", "q_uniform"))
 
 
@@ -179,6 +182,17 @@ def _implied(description: Mapping[str, Any]) -> str:
         return "categorical"
     ends = description.get("min"), description.get("max")
     return "int_uniform" if all(isinstance(end, int) for end in ends) else "uniform"
+
+
+def _multiple(number: int, step: float) -> float:
+    """Returns `number` steps, as W&B counts them from zero."""
+    return number * step if isinstance(step, int) else float(f"{number * step:.12g}")
+
+
+def _is_value(value: Any) -> bool:
+    """Tells whether a setting can have the value: no mapping, no date, but a list."""
+    plain = (str, int, float, type(None))
+    return all(isinstance(item, plain) for item in (value if isinstance(value, list) else [value]))
 
 
 def _is_number(value: Any) -> bool:

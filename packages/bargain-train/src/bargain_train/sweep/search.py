@@ -26,6 +26,7 @@ def search(plan: Plan, study: Study, folder: Path) -> int:
     say(f"Study {name} in {folder}: {done} of {plan.num_trials} trials are done.")
     if not work_on(plan, study, folder):
         return 130
+    _write_files(plan, study, folder)
     print_trials(plan, study, folder, folder / BEST)
     return int(any(row["state"] == "failed" for row in study.rows()))
 
@@ -41,7 +42,7 @@ def work_on(plan: Plan, study: Study, folder: Path) -> bool:
             say(f"Stopped. The same command goes on with trial {number}.")
             return False
         if outcome.state == "complete":
-            _write_best(plan, study, folder)
+            _write_files(plan, study, folder)
         say(_ended(plan, study, task, outcome))
     return True
 
@@ -56,14 +57,15 @@ def _ended(plan: Plan, study: Study, task: Task, outcome: Outcome) -> str:
     return f"Trial {number}: {plan.objective} {outcome.value:.4f} (best {best['objective']:.4f}, trial {best['trial']})"
 
 
-def _write_best(plan: Plan, study: Study, folder: Path) -> None:
-    """Writes the settings of the best trial so far as a file for `--config`."""
+def _write_files(plan: Plan, study: Study, folder: Path) -> None:
+    """Writes trials.json, and the settings of the best trial so far, if one is complete, as a file for `--config`."""
     with study.alone():
-        best = study.best_first()[0]
-        note = (
-            f"# Trial {best['trial']} of the study {study.study.study_name}: {plan.objective} {best['objective']:.6g}, "
-            f"run {' '.join(best['runs'].values())}.\n"
-        )
-        text = yaml.safe_dump(plan.settings(best["values"]), sort_keys=False, default_flow_style=None)
-        with replace_file(folder / BEST) as file:
-            file.write((note + text).encode())
+        study.write_trials()
+        for best in study.best_first()[:1]:
+            note = (
+                f"# Trial {best['trial']} of the study {study.study.study_name}: {plan.objective} "
+                f"{best['objective']:.6g}, run {' '.join(best['runs'].values())}.\n"
+            )
+            text = yaml.safe_dump(plan.settings(best["values"]), sort_keys=False, default_flow_style=None)
+            with replace_file(folder / BEST) as file:
+                file.write((note + text).encode())

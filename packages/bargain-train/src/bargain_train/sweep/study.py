@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +12,7 @@ import optuna
 from bargain_eval.files import write_json
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -113,7 +114,11 @@ class Study:
                 task.trial.set_user_attr("error", outcome.error)
                 self.study.tell(task.trial, state=TrialState.FAIL)
             task.lock.release()
-            write_json(self._folder / TRIALS, self.rows())
+            self.write_trials()
+
+    def write_trials(self) -> None:
+        """Writes the folder's trials.json anew; to be called in `alone`."""
+        write_json(self._folder / TRIALS, self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns each trial in plain values, by number: its state, objective, values, run ids by seed and seconds.
@@ -195,7 +200,7 @@ def _open_storage(storage: str | None, folder: Path) -> BaseStorage:
     if storage is None or "://" not in storage:
         path = folder / "journal.log" if storage is None else Path(storage)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path.resolve())))  # its lock is a link, which must not be relative
+        return _open_journal(path.resolve())  # its lock is a link, which must not be relative
     try:
         return RDBStorage(storage)
     except ImportError as error:
@@ -206,3 +211,22 @@ def _open_storage(storage: str | None, folder: Path) -> BaseStorage:
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(f"--storage cannot be opened: {reason}.") from error
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    """Returns the study's storage in a journal; a half line at its end, of a write that a full disk cut, is removed."""
+    lock = JournalFileSymlinkLock(str(path))
+    backend = JournalFileBackend(str(path), lock)
+    lock.acquire()
+    try:
+        written = path.read_bytes()
+        if not written.endswith(b"\n"):
+            os.truncate(path, written.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+    try:
+        return JournalStorage(backend)
+    except ValueError as error:
+        raise ValueError(
+            f"the journal {path} is damaged; restore it, or begin another study with --study (the runs stay)."
+        ) from error
