@@ -21,8 +21,10 @@ SPECS = {"standard": GameSpec(), "mini-b": GAMES["mini-b"].with_observation("his
 
 
 def _tensor_env(monkeypatch: pytest.MonkeyPatch, spec: GameSpec, num_envs: int, seed: int, view: Any) -> BargainEnv:
-    def make(spec: GameSpec, num_envs: int, device: str, seed: int, *, threads: int, views: bool) -> Any:
-        return host_engine(spec, num_envs, seed=seed, views=views)
+    def make(
+        spec: GameSpec, num_envs: int, device: str, seed: int, *, first_game: int, threads: int, views: bool
+    ) -> Any:
+        return host_engine(spec, num_envs, seed=seed, first_game=first_game, views=views)
 
     with monkeypatch.context() as patch:
         patch.setattr(torchrl_env, "make_engine", make)

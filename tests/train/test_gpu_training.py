@@ -40,8 +40,8 @@ def test_rollouts_over_the_cuda_engine_equal_those_over_the_cpu_engine(
     pytest.importorskip("cuda.core")
     from host_launcher import host_engine
 
-    def make(spec: Any, num_envs: int, device: str, seed: int, *, threads: int, views: bool) -> Any:
-        return host_engine(spec, num_envs, seed=seed, views=views)
+    def make(spec: Any, num_envs: int, device: str, seed: int, *, first_game: int, threads: int, views: bool) -> Any:
+        return host_engine(spec, num_envs, seed=seed, first_game=first_game, views=views)
 
     ours = _rollouts(opponent)
     with monkeypatch.context() as patch:

@@ -194,6 +194,11 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeyp
         _study(tmp_path / "s")
 
 
+def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder"):
+        _study(tmp_path, storage=str(tmp_path))
+
+
 def test_the_lock_of_a_journal_is_a_link_that_leads_somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Optuna forgives a lock whose holder was killed only if the link's target exists."""
     monkeypatch.chdir(tmp_path)

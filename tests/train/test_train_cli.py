@@ -222,3 +222,9 @@ def test_an_unknown_setting_is_refused_in_python_too(algorithm: Algorithm) -> No
     unknown: dict[str, Any] = {"rollout": 3}
     with pytest.raises(ValueError, match="Unexpected keyword argument"):
         algorithm.config(**unknown)
+
+
+def test_results_that_cannot_be_stored_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["ppo", "--results-dir", str(tmp_path / "file")]) == 2
+    assert "no run can be stored in" in capsys.readouterr().err

@@ -77,7 +77,7 @@ COMMANDS = sorted(
 
 
 class Store(NamedTuple):
-    """A folder in which two runs were trained with the default network."""
+    """A folder in which two runs were trained with the default network, and evaluated on the way."""
 
     folder: Path
     run_id: str
@@ -97,7 +97,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Store:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for seed in (1, 2):
-            assert execute(f"bargain-train ppo --seed {seed} {SMALL['bargain-train ppo']}") == 0
+            assert execute(f"bargain-train ppo --seed {seed} {SMALL['bargain-train ppo']} --eval-interval 64") == 0
         assert execute("bargain-eval crossplay --num-games 50") == 0
     ids = sorted(f"ppo_{path.name.removeprefix('run_')}" for path in (folder / "results/ppo").iterdir())
     return Store(folder, *ids)

@@ -43,9 +43,16 @@ def algorithm_name(algorithm: str) -> str:
 
 
 def make_run_folder(root: Path, algorithm: str, seed: int, time: datetime) -> Path:
-    """Makes and returns a new folder for a run; of several processes asking at once, each gets its own."""
+    """Makes and returns a new folder for a run; of several processes asking at once, each gets its own.
+
+    Raises:
+        ValueError: no folder can be made in `root`.
+    """
     parent = root / algorithm
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"no run can be stored in {root}: {error.strerror}.") from error
     label = f"run_{time:%Y%m%d_%H%M%S}_seed{seed}"
     folder, attempt = parent / label, 1
     while True:

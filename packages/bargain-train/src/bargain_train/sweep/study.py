@@ -199,6 +199,8 @@ def open_study(
 def _open_storage(storage: str | None, folder: Path) -> BaseStorage:
     if storage is None or "://" not in storage:
         path = folder / "journal.log" if storage is None else Path(storage)
+        if path.is_dir():
+            raise ValueError(f"--storage {path} is a folder; name a journal file in it, or the URL of a database.")
         path.parent.mkdir(parents=True, exist_ok=True)
         return _open_journal(path.resolve())  # its lock is a link, which must not be relative
     try:
