@@ -128,6 +128,7 @@ def test_the_fingerprint_follows_the_words_and_the_server(tmp_path: Path, monkey
 
 
 def test_policies_within_a_policy_are_found() -> None:
+    pytest.importorskip("bargain_train", reason="search is known where bargain-train is")
     assert list(policies_within("gpt-4o?fallback=fair_split")) == ["gpt-4o?fallback=fair_split", "fair_split"]
     assert list(policies_within("search:search:o3")) == ["search:search:o3", "search:o3", "o3"]
     assert [asks_language_model(policy) for policy in ("search:o3", "openai:m", "search:pretrained?cap=3", "o33")] == [

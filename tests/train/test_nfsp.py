@@ -13,6 +13,7 @@ from bargain_env import GAMES
 from bargain_eval import load_policy
 from bargain_eval.arena import play
 from bargain_eval.checkpoint import read_checkpoint
+from bargain_eval.policy import HasProbabilities, HasValues
 from bargain_train.algorithms.nfsp import NFSPConfig
 from bargain_train.cli import main
 from bargain_train.q_updates import FictitiousLearner
@@ -217,3 +218,9 @@ def test_nfsp_trains_and_resumes_on_a_gpu(nfsp: Train, monkeypatch: pytest.Monke
     assert main(["nfsp", "--resume", half.run_id]) == 0
     assert [line["step"] for line in half.metrics] == [256, 512, 768, 1024]
     assert 0 < half.metadata["final_metrics"]["pool_payoff"] < 1
+
+
+def test_the_average_policy_tells_no_values_that_nobody_trained(nfsp: Train) -> None:
+    policy = load_policy(f"run:{nfsp().run_id}", GAMES["mini-b"])
+    assert isinstance(policy, HasProbabilities)
+    assert not isinstance(policy, HasValues)

@@ -279,7 +279,7 @@ def test_q_converges_to_the_exact_values_of_a_best_response(game: str) -> None:
         spec, LARGER, br_lr=3e-3, br_batch_size=512, br_target_update_freq=100, br_buffer_size=1_000_000
     )
     for number, learner in enumerate(learners):
-        learner.average.load_state_dict(_network(20 + number, spec, 0.2, LARGER).state_dict())
+        learner.average.load_state_dict(_network(20 + number, spec, 0.2, {**LARGER, "values": False}).state_dict())
     rollouts = _rollouts(learners, spec, eta=1e-9, num_envs=2048)
     for _ in range(12):
         _, transitions = rollouts.collect(0.0)

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 from bargain_env import GAMES
-from bargain_eval.by_seat import BySeat
+from bargain_eval.by_seat import BySeat, policy_of_seat
 from bargain_eval.checkpoint import read_checkpoint
 from bargain_eval.exact import evaluate, policy_profile, tabular_game
+from bargain_eval.mixture import weighted_members
+from bargain_eval.policy import HasValues
 from bargain_eval.registry import load_policy
 from bargain_train.algorithms import ALGORITHMS
 from bargain_train.algorithms.sampled_cfr import SampledCFRConfig
@@ -318,3 +320,10 @@ def test_play_comes_close_to_an_equilibrium(train: Train, game: Any, limit: floa
     found = evaluate(exact, policy_profile(exact, policy))
     assert found.nash_conv <= limit
     assert found.agreement_rate > 0.02
+
+
+@pytest.mark.parametrize("readout", ["sd-cfr", "network"])
+def test_the_policy_tells_no_values_that_nobody_trained(train: Train, readout: str) -> None:
+    policy = load_policy(f"run:{train('--readout', readout).run_id}", GAMES["mini-b"])
+    seats = [policy_of_seat(policy, seat) for seat in range(2)]
+    assert not any(isinstance(member, HasValues) for seat in seats for member, _ in weighted_members(seat))

@@ -50,7 +50,8 @@ class FictitiousLearner:
         device: str = "cpu",
     ) -> None:
         self.seat, self.options, self.spec = seat, options, spec
-        self.response, self.average = (build_network(network, spec).to(device) for _ in range(2))
+        self.response = build_network(network, spec).to(device)
+        self.average = build_network({**network, "values": False}, spec).to(device)
         self._target = copy.deepcopy(self.response)
         self._steps = 0
         generator = torch.Generator(device=device).manual_seed(derive_seed(seed, f"memory {seat}"))

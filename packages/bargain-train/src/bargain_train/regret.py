@@ -149,7 +149,7 @@ class RegretLearner:
     def _new_network(self, play: str, stream: str) -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self._seed, f"{stream} {self.seat}"))
-            return build_network(self._config | {"play": play}, self.spec).to(self.device)
+            return build_network(self._config | {"play": play, "values": False}, self.spec).to(self.device)
 
     def _fit(self, network: Network, kind: str, memory: Memory, loss: Loss, stream: str) -> float:
         options = self.options
