@@ -225,8 +225,8 @@ ROOMS: dict[str, Room] = {
     "train.sweep": Room(""),
     "train.sweep.options": Room("tyro pydantic"),
     "train.sweep.*": Room(
-        "filelock optuna rich sqlalchemy yaml eval.cli_tools eval.files train.algorithms train.config train.seeds "
-        "train.sweep.*",
+        "filelock optuna rich sqlalchemy yaml eval.cli_tools eval.commands.common eval.files train.algorithms "
+        "train.config train.seeds train.sweep.*",
         "eval.evaluate eval.exact.* eval.files eval.registry eval.results.* train.nash_conv train.run",
     ),
     "train.sweep.sharing": Room("eval.executor"),

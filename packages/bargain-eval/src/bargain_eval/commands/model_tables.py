@@ -10,13 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bargain_eval.crossplay import ModelEstimate
+from bargain_eval.llm.audit import known_sum
 from bargain_eval.llm.prices import Prices
+from bargain_eval.llm.session import CHARACTERS_PER_TOKEN, OUTPUT_TOKENS, OUTPUT_TOKENS_OF_REASONING
 from bargain_eval.llm.view import listed
 
 ASSUMED = (
     "where no answer is stored, the policy tough moves, so games last as long as the other player lets them",
-    "a reply is as long as the stored ones of its model on average, else 300 tokens, or 3,000 if it reasons first",
-    "a request has one token per 3.5 characters, none of which the server has cached",
+    f"a reply is as long as the stored ones of its model on average, else {OUTPUT_TOKENS} tokens, or "
+    f"{OUTPUT_TOKENS_OF_REASONING:,} if it reasons first",
+    f"a request has one token per {CHARACTERS_PER_TOKEN} characters, none of which the server has cached",
     "every reply is a move, so that no model is asked again",
 )
 """What an estimate takes for granted."""
@@ -29,7 +32,7 @@ def estimate_summary(estimates: Sequence[ModelEstimate], prices: Prices) -> dict
         | {name: getattr(row.planned, name) for name in ("calls", "input_tokens", "output_tokens", "cost")}
         for row in estimates
     ]
-    sums = {name: _sum([row[name] for row in rows]) for name in ("calls", "input_tokens", "output_tokens", "cost")}
+    sums = {name: known_sum([row[name] for row in rows]) for name in ("calls", "input_tokens", "output_tokens", "cost")}
     return {
         "dry_run": True,
         "models": rows,
@@ -90,7 +93,3 @@ def _whole(number: int | None) -> str:
 
 def _dollars(cost: float | None) -> str:
     return "unknown" if cost is None else f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
-
-
-def _sum(numbers: Sequence[Any]) -> Any:
-    return None if None in numbers else sum(numbers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from bargain_eval.game_rows import GameRows
@@ -19,7 +19,9 @@ from bargain_eval.llm.session import Session
 from bargain_eval.llm.store import StoredCall
 from bargain_eval.llm.view import PlayerView
 
-_HOWS = ("schema", "text", "retry", "fallback", "missing")
+HOWS = ("schema", "text", "retry", "fallback", "missing")
+"""How a move can have come about, see `AuditedMove.how`."""
+
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 
 
@@ -133,12 +135,12 @@ class ModelSummary:
             "prompt": {"name": policy.prompt.name, "sha256": policy.prompt.sha256},
             "fallback": policy.fallback,
             "decisions": self._hows.total(),
-            "how": {how: self._hows[how] for how in _HOWS},
+            "how": {how: self._hows[how] for how in HOWS},
             "invalid_first_replies": self._hows["retry"] + self._hows["fallback"],
             "calls": len(answers),
             "finish": dict(sorted(Counter(answer.finish for answer in answers).items())),
-            **{name: _sum([getattr(answer, name) for answer in answers]) for name in _TOKENS},
-            "cost": _sum([call.cost for call in self._calls.values()]),
+            **{name: known_sum([getattr(answer, name) for answer in answers]) for name in _TOKENS},
+            "cost": known_sum([call.cost for call in self._calls.values()]),
             "sent": [json.loads(text) | {"calls": count} for text, count in sorted(sent.items())],
         }
 
@@ -151,5 +153,6 @@ def _sent(answer: Answer) -> dict[str, Any]:
     return {"model": answer.model, "parameters": answer.parameters, "dropped": answer.dropped}
 
 
-def _sum(numbers: list[Any]) -> Any:
-    return None if None in numbers else sum(numbers)  # in the order of the games, so that it is always the same
+def known_sum(numbers: Sequence[Any]) -> Any:
+    """Returns the sum, in the order given; None if one of the numbers is."""
+    return None if None in numbers else sum(numbers)

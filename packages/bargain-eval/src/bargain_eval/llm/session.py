@@ -20,8 +20,11 @@ from bargain_eval.llm.store import CallStore
 
 DEFAULT_RUN = "default"
 
-_CHARACTERS_PER_TOKEN = 3.5
-_OUTPUT_TOKENS, _OUTPUT_TOKENS_OF_REASONING = 300, 3000
+CHARACTERS_PER_TOKEN = 3.5
+"""Of a request, as estimates count."""
+OUTPUT_TOKENS, OUTPUT_TOKENS_OF_REASONING = 300, 3000
+"""Of a reply of a model of which none is stored, and of one that reasons first."""
+
 _FIRST_WAIT, _LAST_WAIT = 0.02, 0.5  # seconds between two looks at a call that is under way elsewhere
 
 
@@ -192,8 +195,8 @@ class Session:
     def _estimate(self, request: Request) -> tuple[int, int, float | None]:
         """Returns the tokens of request and reply, and the cost, None if the price is unknown."""
         texts = [request.system, *(text for _, text in request.messages), str(request.schema or "")]
-        input_tokens = round(sum(map(len, texts)) / _CHARACTERS_PER_TOKEN)
-        model, assumed = request.model, _OUTPUT_TOKENS_OF_REASONING if request.reasoning else _OUTPUT_TOKENS
+        input_tokens = round(sum(map(len, texts)) / CHARACTERS_PER_TOKEN)
+        model, assumed = request.model, OUTPUT_TOKENS_OF_REASONING if request.reasoning else OUTPUT_TOKENS
         if model not in self._lengths:
             self._lengths[model] = self.store.mean_output_tokens(model)
         output_tokens = round(self._lengths[model] or assumed)

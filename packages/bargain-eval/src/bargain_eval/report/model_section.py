@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bargain_eval.llm.audit import HOWS
 from bargain_eval.report.content import Cell, Section, Table, count, number, text
-
-_HOWS = ("schema", "text", "retry", "fallback", "missing")
 
 
 def model_section(name: str, title: str, llm: Mapping[str, Any]) -> Section:
@@ -30,7 +29,7 @@ def _replies(llm: Mapping[str, Any]) -> Table:
     rows = []
     for name, policy in llm["policies"].items():
         decisions, prompt = policy["decisions"], policy["prompt"]
-        shares = (_share(policy["how"][how], decisions) for how in _HOWS)
+        shares = (_share(policy["how"][how], decisions) for how in HOWS)
         words = text(f"{prompt['name']} {prompt['sha256'][:8]}")
         rows.append((text(name), words, count(decisions), *shares, text(policy["fallback"])))
     kinds = ("JSON object", "text", "second reply", "fallback", "not recorded")

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bargain_eval.commands.common import console
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from bargain_train.sweep.plan import Plan
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bargain_train.sweep.comparison import Ended
 
 _BEST_SHOWN = 10
-_PIPE_WIDTH = 120
 
 
 def say(text: str) -> None:
@@ -43,7 +42,7 @@ def print_trials(plan: Plan, study: Study, folder: Path, best_file: Path) -> Non
             table.add_column(heading, justify="left" if heading == "settings" else "right", overflow="fold")
         for row in best[:_BEST_SHOWN]:
             table.add_row(str(row["trial"]), f"{row['objective']:.4f}", shown(row["values"]))
-        _print(table)
+        console().print(table)
         say(f"The best is run {' and '.join(best[0]['runs'].values())}.")
         say(f"Train with its settings: bargain-train {plan.algorithm} --config {shlex.quote(str(best_file))}")
     pruned, running, failed = (sum(row["state"] == state for row in rows) for state in ("pruned", "running", "failed"))
@@ -76,7 +75,7 @@ def print_comparison(ended: Sequence[Ended]) -> None:
             f"{statistics.fmean(steps):,.0f}" if steps else "",
             f"{statistics.fmean(minutes):.1f}" if minutes else "",
         )
-    _print(table)
+    console().print(table)
 
 
 def _mean(metrics: Sequence[Mapping[str, Any]], name: str) -> str:
@@ -99,8 +98,3 @@ def _nash_conv(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print(table: Table) -> None:
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
